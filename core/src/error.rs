@@ -1,0 +1,140 @@
+//! What can be wrong with a caller's data.
+
+use core::fmt;
+
+/// A fault in the caller's data. Every variant names the thing, and both numbers where there are two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice does not have the length that the shape asks for.
+    Length {
+        /// The slice, by its name in the documentation.
+        what: &'static str,
+        /// The length that the shape asks for.
+        expected: usize,
+        /// The length of the slice.
+        got: usize,
+    },
+    /// The batch has no rows.
+    NoRows,
+    /// Fewer than two classes: a softmax over one class has nothing to learn.
+    Vocab {
+        /// The vocabulary given.
+        vocab: usize,
+    },
+    /// The distance between rows is shorter than a row.
+    Stride {
+        /// The stride given.
+        stride: usize,
+        /// The vocabulary given.
+        vocab: usize,
+    },
+    /// `rows * stride` or the vocabulary does not fit the index types.
+    TooLarge {
+        /// The rows given.
+        rows: usize,
+        /// The stride given.
+        stride: usize,
+    },
+    /// A target is neither [`IGNORE_INDEX`](crate::IGNORE_INDEX) nor in `0..vocab`.
+    Target {
+        /// The row of the target.
+        row: usize,
+        /// The target given.
+        target: i32,
+        /// The vocabulary.
+        vocab: usize,
+    },
+    /// A weight is negative, infinite or NaN.
+    Weight {
+        /// The row of the weight.
+        row: usize,
+        /// The weight given.
+        weight: f32,
+    },
+    /// A given denominator is not a positive finite number.
+    Denominator {
+        /// The denominator given.
+        denominator: f64,
+    },
+    /// A parameter of an objective lies outside its domain.
+    Parameter {
+        /// The objective.
+        objective: &'static str,
+        /// The parameter.
+        parameter: &'static str,
+        /// The value given.
+        value: f32,
+        /// The least value allowed.
+        min: f32,
+        /// The greatest value allowed.
+        max: f32,
+    },
+    /// A threshold keeps nothing, because its lower end lies above its upper end.
+    Interval {
+        /// The lower end given.
+        lo: f32,
+        /// The upper end given.
+        hi: f32,
+    },
+    /// A logit is NaN or +infinity. (-infinity is a mask and is allowed.)
+    NonFinite {
+        /// The row of the logit.
+        row: usize,
+        /// The column of the first such logit in that row.
+        column: usize,
+        /// The logit.
+        value: f32,
+    },
+    /// Every logit of a row is -infinity, so that no class has any probability.
+    NoMass {
+        /// The row.
+        row: usize,
+        /// The vocabulary, all of it masked.
+        vocab: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Error::Length { what, expected, got } => {
+                write!(f, "{what}: expected {expected} values, got {got}")
+            }
+            Error::NoRows => write!(f, "rows: expected at least 1, got 0"),
+            Error::Vocab { vocab } => write!(f, "vocab: expected at least 2 classes, got {vocab}"),
+            Error::Stride { stride, vocab } => {
+                write!(f, "stride: expected at least the vocab of {vocab}, got {stride}")
+            }
+            Error::TooLarge { rows, stride } => {
+                write!(f, "shape: {rows} rows with a stride of {stride} exceed what can be indexed")
+            }
+            Error::Target { row, target, vocab } => write!(
+                f,
+                "targets: row {row} has target {target}, expected {} (ignored) or 0 to {} for a vocab of {vocab}",
+                crate::IGNORE_INDEX,
+                vocab - 1
+            ),
+            Error::Weight { row, weight } => {
+                write!(f, "weights: row {row} has weight {weight}, expected a finite number of at least 0")
+            }
+            Error::Denominator { denominator } => {
+                write!(f, "denominator: expected a positive finite number, got {denominator}")
+            }
+            Error::Parameter { objective, parameter, value, min, max } => {
+                write!(f, "{objective}: {parameter} = {value} lies outside its domain {min} to {max}")
+            }
+            Error::Interval { lo, hi } => {
+                write!(f, "thresholded: lo = {lo} lies above hi = {hi}, so that no row would be kept")
+            }
+            Error::NonFinite { row, column, value } => {
+                write!(f, "logits: row {row}, column {column} is {value}, expected a finite number or -inf")
+            }
+            Error::NoMass { row, vocab } => {
+                write!(f, "logits: row {row} is -inf in all {vocab} columns, so that no class has probability")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,59 @@
+//! # tokenloss-core
+//!
+//! Training objectives for language models as functions of a token's probability, with exact analytic
+//! gradients. No `std`, no allocation, no `unsafe`, generic over the float type.
+//!
+//! The whole system is three moves, and only the middle one knows the objective:
+//!
+//! ```text
+//! summarise   logits               ->  RowSummary per row    O(rows * vocab)
+//! judge       RowSummary           ->  loss and partials     O(rows)
+//! push back   logits, partials     ->  dlogits               O(rows * vocab)
+//! ```
+//!
+//! The two outer moves are what a [`Backend`] implements once. This crate holds the middle one, and the
+//! plainest form of the whole as the oracle ([`reference`](mod@reference)).
+//!
+//! ```
+//! use tokenloss_core::{Power, RowStats, RowSummary, RowObjective};
+//!
+//! let logits = [2.0f64, 0.0, -1.0];
+//! let stats = (0..3).fold(RowStats::empty(), |s, j| s.merge(RowStats::of(logits[j], j as u32)));
+//! let row = RowSummary::new(stats, logits[0]);
+//! let eval = Power::new(1.0)?.of_row(&row);
+//! assert!((eval.loss - row.target.one_minus_p).abs() < 1e-15);
+//! # Ok::<(), tokenloss_core::Error>(())
+//! ```
+//!
+//! Words used throughout: `logits [rows, vocab]`, `targets [rows]` with [`IGNORE_INDEX`] for rows that take no
+//! part, `log_p` (of the target, nats), `lse` (log-sum-exp of a row), `slope` (d loss / d log_p), `weights
+//! [rows]`, `live` (a row with a gradient).
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod backend;
+mod batch;
+mod check;
+mod element;
+mod error;
+mod objective;
+mod reduction;
+pub mod reference;
+mod row;
+mod spec;
+pub mod theory;
+
+pub use backend::{Backend, Evaluate, Logits, Outputs};
+pub use batch::{Batch, IGNORE_INDEX, NonFinite, Shape};
+pub use check::{CheckFailure, check_objective};
+pub use element::{Dtype, Element};
+pub use error::Error;
+pub use objective::{
+    AnyToken, Dft, Focal, Huber, Listed, MAX_PARAMETERS, Mix, Nll, Objective, Parameter, Power, RowEval,
+    RowObjective, Thresholded, TokenEval, TokenObjective, Unlikelihood,
+};
+pub use reduction::{Denominator, Reduction, Totals};
+pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
+pub use spec::SpecError;
+
+pub use half;

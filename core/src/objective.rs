@@ -1,0 +1,338 @@
+//! The objectives: the traits they implement and the one list of them.
+
+use crate::{Error, RowPartials, RowSummary, TargetProb};
+use num_traits::Float;
+
+mod dft;
+mod focal;
+mod huber;
+mod mix;
+mod nll;
+mod power;
+mod thresholded;
+mod unlikelihood;
+
+pub use dft::Dft;
+pub use focal::Focal;
+pub use huber::Huber;
+pub use mix::Mix;
+pub use nll::Nll;
+pub use power::Power;
+pub use thresholded::Thresholded;
+pub use unlikelihood::Unlikelihood;
+
+/// A token objective's value and derivative at one probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenEval<T> {
+    /// The loss.
+    pub loss: T,
+    /// `d loss / d log_p`; at most 0 for an objective that rewards probability.
+    pub slope: T,
+    /// `false` if a threshold dropped the row; loss and slope are 0 then.
+    pub kept: bool,
+}
+
+/// A function of the target's probability, and its derivative.
+///
+/// The gradient of a row's logits follows from the slope alone: `dL/dz_j = slope ([j = t] - p_j)`. With
+/// `f(p)` for the loss, `slope = f'(p) p`, which is `-s_f(p)` in the paper's notation.
+///
+/// ```
+/// use num_traits::Float;
+/// use tokenloss_core::{TargetProb, TokenEval, TokenObjective};
+///
+/// /// 1 - p^2.
+/// struct Quadratic;
+///
+/// impl TokenObjective for Quadratic {
+///     fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
+///         let two = T::one() + T::one();
+///         let twice = two * target.log_p;
+///         TokenEval { loss: -twice.exp_m1(), slope: -two * twice.exp(), kept: true }
+///     }
+/// }
+///
+/// tokenloss_core::check_objective(&Quadratic).unwrap();
+/// ```
+pub trait TokenObjective {
+    /// Loss and slope in one call, generic so that the oracle evaluates in `f64` what a GPU does in `f32`.
+    ///
+    /// Must be accurate at both ends: near p = 1 use `one_minus_p`, near p = 0 use `log_p`, which may be
+    /// -infinity (a masked target).
+    fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T>;
+
+    /// Loss and slope from the log-probability alone.
+    fn of_log_p<T: Float>(&self, log_p: T) -> TokenEval<T> {
+        self.of_target(TargetProb::from_log_p(log_p))
+    }
+
+    /// The loss at `live` with every stop-gradient factor held at `frozen`. The slope at a point is the
+    /// derivative of this by `live` there, which for most objectives is the derivative of the loss.
+    fn held<T: Float>(&self, frozen: TargetProb<T>, live: TargetProb<T>) -> T {
+        let _ = frozen;
+        self.of_target(live).loss
+    }
+
+    /// The probabilities at which the loss or its slope is not smooth. Checks look at both sides of each, and
+    /// never differentiate across one.
+    fn kinks(&self) -> [Option<f32>; 2] {
+        [None, None]
+    }
+}
+
+/// A row objective's value and derivatives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowEval<T> {
+    /// The loss.
+    pub loss: T,
+    /// Its derivatives.
+    pub partials: RowPartials<T>,
+    /// `false` if a threshold dropped the row.
+    pub kept: bool,
+}
+
+/// A function of a row's summary, and its derivatives. Every [`TokenObjective`] is one.
+pub trait RowObjective {
+    /// Loss and partials in one call.
+    fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T>;
+}
+
+impl<O: TokenObjective> RowObjective for O {
+    #[inline]
+    fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
+        let eval = self.of_target(row.target);
+        RowEval { loss: eval.loss, partials: RowPartials::of_slope(eval.slope), kept: eval.kept }
+    }
+}
+
+/// A parameter of an objective, with its domain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameter {
+    /// The name, in Rust, WGSL and specs.
+    pub name: &'static str,
+    /// The value of a spec that does not give it.
+    pub default: f32,
+    /// The least value allowed.
+    pub min: f32,
+    /// The greatest value allowed.
+    pub max: f32,
+}
+
+impl Parameter {
+    pub(crate) fn check(&self, objective: &'static str, value: f32) -> Result<f32, Error> {
+        if value >= self.min && value <= self.max {
+            Ok(value)
+        } else {
+            let Self { name: parameter, min, max, .. } = *self;
+            Err(Error::Parameter { objective, parameter, value, min, max })
+        }
+    }
+}
+
+/// The most parameters that an objective may have: what its WGSL twin receives in one `vec4`.
+pub const MAX_PARAMETERS: usize = 4;
+
+/// What the list says of an objective.
+pub trait Listed {
+    /// The name, in specs and of the WGSL twin.
+    const NAME: &'static str;
+    /// The parameters, in order.
+    const PARAMETERS: &'static [Parameter];
+    /// The values of the parameters, in order; the rest is 0.
+    fn parameters(&self) -> [f32; MAX_PARAMETERS];
+}
+
+/// The one list of objectives. A line is the signature: `module Type { parameter: default, domain }`. Calls
+/// `$callback! { tokens { .. } gates { .. } }`; a gate wraps any token objective.
+///
+/// Adding an objective is one line here, one file `core/src/objective/<module>.rs` and one file
+/// `shaders/objective/<module>.wgsl`: constructors, domain checks, the spec parser, the shaders, the tests of
+/// every backend and the command line's table all come from this list.
+#[macro_export]
+macro_rules! for_each_objective {
+    ($callback:ident) => {
+        $callback! {
+            tokens {
+                nll Nll {}
+                power Power { alpha: 1.0, -1.0..=16.0 }
+                unlikelihood Unlikelihood { eps: 1e-3, 1e-6..=1.0 }
+                focal Focal { gamma: 2.0, 0.0..=16.0 }
+                huber Huber { delta: 0.5, 0.001..=1.0 }
+                mix Mix { lambda: 0.5, 0.0..=1.0 }
+                dft Dft {}
+            }
+            gates {
+                thresholded Thresholded { lo: 0.0, 0.0..=1.0; hi: 1.0, 0.0..=1.0 }
+            }
+        }
+    };
+}
+
+macro_rules! declare {
+    (
+        tokens { $($module:ident $type:ident { $($param:ident: $default:literal, $min:literal..=$max:literal);* })* }
+        gates { $($gate_module:ident $gate:ident { $($gate_param:ident: $gate_default:literal, $gate_min:literal..=$gate_max:literal);* })* }
+    ) => {
+        $(
+            impl $type {
+                /// Checks every parameter against its declared domain.
+                ///
+                /// # Errors
+                /// [`Error::Parameter`], which names the parameter, its value and its domain.
+                pub fn new($($param: f32),*) -> Result<Self, Error> {
+                    let [$($param),*] = check(Self::NAME, Self::PARAMETERS, [$($param),*])?;
+                    Ok(Self { $($param),* })
+                }
+            }
+
+            impl Listed for $type {
+                const NAME: &'static str = stringify!($module);
+                const PARAMETERS: &'static [Parameter] = &[$(Parameter {
+                    name: stringify!($param), default: $default, min: $min, max: $max,
+                }),*];
+                fn parameters(&self) -> [f32; MAX_PARAMETERS] {
+                    padded([$(self.$param),*])
+                }
+            }
+        )*
+
+        $(
+            impl<O> Listed for $gate<O> {
+                const NAME: &'static str = stringify!($gate_module);
+                const PARAMETERS: &'static [Parameter] = &[$(Parameter {
+                    name: stringify!($gate_param), default: $gate_default, min: $gate_min, max: $gate_max,
+                }),*];
+                fn parameters(&self) -> [f32; MAX_PARAMETERS] {
+                    padded([$(self.$gate_param),*])
+                }
+            }
+        )*
+
+        /// Any listed token objective, chosen at run time.
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub enum AnyToken {
+            $(
+                #[doc = concat!("[`", stringify!($type), "`].")]
+                $type($type),
+            )*
+        }
+
+        $(
+            impl From<$type> for AnyToken {
+                fn from(objective: $type) -> Self {
+                    Self::$type(objective)
+                }
+            }
+        )*
+
+        impl AnyToken {
+            /// The names of all of them, in the order of the list.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($module)),*];
+
+            /// The name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$type(_) => <$type as Listed>::NAME),* }
+            }
+
+            /// The values of the parameters, in order; the rest is 0.
+            pub fn parameters(&self) -> [f32; MAX_PARAMETERS] {
+                match self { $(Self::$type(objective) => Listed::parameters(objective)),* }
+            }
+
+            /// The parameters that an objective of this name has.
+            pub fn parameters_of(name: &str) -> Option<&'static [Parameter]> {
+                $(if name == <$type as Listed>::NAME {
+                    return Some(<$type as Listed>::PARAMETERS);
+                })*
+                None
+            }
+
+            /// An objective by name, with the values of its parameters in order; values beyond the last
+            /// parameter are not looked at. `None` if there is no such name.
+            ///
+            /// # Errors
+            /// [`Error::Parameter`] for a value outside its domain.
+            pub fn with_parameters(name: &str, values: [f32; MAX_PARAMETERS]) -> Option<Result<Self, Error>> {
+                $(if name == <$type as Listed>::NAME {
+                    #[allow(unused_mut, unused_variables)]
+                    let mut values = values.into_iter();
+                    $(let $param = values.next().unwrap_or($default);)*
+                    return Some($type::new($($param),*).map(Self::$type));
+                })*
+                None
+            }
+        }
+
+        impl TokenObjective for AnyToken {
+            fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
+                match self { $(Self::$type(objective) => objective.of_target(target)),* }
+            }
+            fn held<T: Float>(&self, frozen: TargetProb<T>, live: TargetProb<T>) -> T {
+                match self { $(Self::$type(objective) => objective.held(frozen, live)),* }
+            }
+            fn kinks(&self) -> [Option<f32>; 2] {
+                match self { $(Self::$type(objective) => objective.kinks()),* }
+            }
+        }
+    };
+}
+for_each_objective!(declare);
+
+pub(crate) fn check<const N: usize>(
+    objective: &'static str,
+    parameters: &[Parameter],
+    values: [f32; N],
+) -> Result<[f32; N], Error> {
+    for (parameter, value) in parameters.iter().zip(values) {
+        parameter.check(objective, value)?;
+    }
+    Ok(values)
+}
+
+fn padded<const N: usize>(values: [f32; N]) -> [f32; MAX_PARAMETERS] {
+    let mut all = [0.0; MAX_PARAMETERS];
+    all[..N].copy_from_slice(&values);
+    all
+}
+
+/// Any objective, chosen at run time; see [`Objective::parse`] for its text form.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// A token objective.
+    Token(AnyToken),
+    /// A token objective behind a threshold.
+    Thresholded(Thresholded<AnyToken>),
+}
+
+impl<O: Into<AnyToken>> From<O> for Objective {
+    fn from(objective: O) -> Self {
+        Self::Token(objective.into())
+    }
+}
+
+impl TokenObjective for Objective {
+    fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
+        match self {
+            Self::Token(objective) => objective.of_target(target),
+            Self::Thresholded(objective) => objective.of_target(target),
+        }
+    }
+    fn held<T: Float>(&self, frozen: TargetProb<T>, live: TargetProb<T>) -> T {
+        match self {
+            Self::Token(objective) => objective.held(frozen, live),
+            Self::Thresholded(objective) => objective.held(frozen, live),
+        }
+    }
+    fn kinks(&self) -> [Option<f32>; 2] {
+        match self {
+            Self::Token(objective) => objective.kinks(),
+            Self::Thresholded(objective) => objective.kinks(),
+        }
+    }
+}
+
+/// A parameter in the float type of the evaluation. Every `f32` is a value of every float type in use.
+#[inline]
+pub(crate) fn cast<T: Float>(value: f32) -> T {
+    T::from(value).unwrap_or_else(T::nan)
+}

@@ -1,0 +1,46 @@
+use super::cast;
+use crate::{TargetProb, TokenEval, TokenObjective};
+use num_traits::Float;
+
+/// The power family, also known as generalised cross entropy.
+///
+/// ```text
+/// f(p) = (1 - p^alpha) / alpha        slope = -p^alpha        W(p) = p^alpha (1 - p)
+/// ```
+///
+/// `alpha = 0` is [`Nll`](crate::Nll), `alpha = 1` is the paper's `-p` (as `1 - p`), `alpha = 10` its `-p^10`.
+/// `W` peaks at `p = alpha / (1 + alpha)`; above `alpha = 1` the objective is prior-leaning.
+///
+/// **Domain.** `alpha` from -1 to 16. Negative values are more prior-averse than nll and are bounded by what
+/// a float holds: `p^alpha` saturates at its largest finite value, in f32 from `alpha log_p = 88` on.
+///
+/// **Numerics.** `f = -exp_m1(alpha log_p) / alpha`, `slope = -exp(alpha log_p)`; `1 - p^alpha` is never formed
+/// by subtraction. The relative error of the slope is `alpha` times the absolute error of `log_p`. Below
+/// `alpha log_p = -87` the slope underflows to 0 in f32 and the row is no longer live.
+///
+/// ```
+/// use tokenloss_core::{Power, TokenObjective};
+/// let eval = Power::new(2.0)?.of_log_p((0.5f64).ln());
+/// assert!((eval.loss - 0.375).abs() < 1e-15 && (eval.slope + 0.25).abs() < 1e-15);
+/// # Ok::<(), tokenloss_core::Error>(())
+/// ```
+///
+/// **Source.** "Beyond Log Likelihood" (arXiv 2510.00526), f^alpha; Zhang and Sabuncu 2018 (arXiv 1805.07836),
+/// L_q with `q = alpha`. The paper's code calls it `GeneralFamily-a`; its `convexity-a` is the same less the
+/// constant `1/alpha`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Power {
+    pub(crate) alpha: f32,
+}
+
+impl TokenObjective for Power {
+    #[inline]
+    fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
+        if self.alpha == 0.0 {
+            return super::Nll.of_target(target);
+        }
+        let alpha = cast::<T>(self.alpha);
+        let exponent = (alpha * target.log_p).min(T::max_value().ln());
+        TokenEval { loss: -exponent.exp_m1() / alpha, slope: -exponent.exp(), kept: true }
+    }
+}

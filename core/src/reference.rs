@@ -1,0 +1,155 @@
+//! The whole computation in the plainest code: the oracle that every backend is tested against in `f64`, and a
+//! description that can be read top to bottom.
+
+use crate::batch::check_length;
+use crate::{Batch, Error, Reduction, RowObjective, RowPartials, RowSummary, TargetProb, Totals};
+use crate::{NonFinite, RowStats};
+use num_traits::Float;
+
+/// Where [`evaluate`] writes; every slice is needed.
+#[derive(Debug)]
+pub struct Results<'a, T> {
+    /// `[rows]`
+    pub losses: &'a mut [T],
+    /// `[rows]`
+    pub summaries: &'a mut [RowSummary<T>],
+    /// `[rows, stride]`
+    pub dlogits: &'a mut [T],
+}
+
+/// The summary of one row, by two plain sums.
+///
+/// # Errors
+/// [`Error::NonFinite`] or [`Error::NoMass`], with row 0.
+pub fn summarise<T: Float>(logits: &[T], target: usize) -> Result<RowSummary<T>, Error> {
+    if let Some(column) = logits.iter().position(|z| z.is_nan() || *z == T::infinity()) {
+        let value = logits[column].to_f32().unwrap_or(f32::NAN);
+        return Err(Error::NonFinite { row: 0, column, value });
+    }
+    let mut argmax = 0;
+    for (column, z) in logits.iter().enumerate() {
+        if *z > logits[argmax] {
+            argmax = column;
+        }
+    }
+    let max = logits[argmax];
+    if max == T::neg_infinity() {
+        return Err(Error::NoMass { row: 0, vocab: logits.len() });
+    }
+    let (mut tail, mut moment) = (T::zero(), T::zero());
+    for (column, &z) in logits.iter().enumerate() {
+        let share = (z - max).exp();
+        if column != argmax {
+            tail = tail + share;
+        }
+        if share > T::zero() {
+            moment = moment + share * (z - max);
+        }
+    }
+    let log_p = (logits[target] - max) - tail.ln_1p();
+    let one_minus_p = if target == argmax {
+        tail / (T::one() + tail)
+    } else {
+        // Where the target ties with the maximum this is tail / (1 + tail), too.
+        -log_p.exp_m1()
+    };
+    let stats = RowStats { max, tail, moment, argmax: argmax as u32 };
+    Ok(RowSummary { stats, target: TargetProb { log_p, one_minus_p } })
+}
+
+/// The gradient of one row, column by column.
+pub fn push_back<T: Float>(
+    logits: &[T],
+    target: usize,
+    row: &RowSummary<T>,
+    partials: RowPartials<T>,
+    dlogits: &mut [T],
+) {
+    let entropy = row.stats.entropy();
+    for (column, (&z, d)) in logits.iter().zip(dlogits.iter_mut()).enumerate() {
+        let p = (z - row.stats.max).exp() / (T::one() + row.stats.tail);
+        *d = if column == target {
+            partials.target_gradient(row)
+        } else if p == T::zero() {
+            T::zero()
+        } else if partials.d_entropy == T::zero() {
+            partials.d_lse * p
+        } else {
+            p * (partials.d_lse - partials.d_entropy * (z - row.stats.lse() + entropy))
+        };
+    }
+}
+
+/// All rows: summarise, judge, count, push back.
+///
+/// # Errors
+/// Those of [`Evaluate::evaluate`](crate::Evaluate::evaluate).
+pub fn evaluate<T: Float, O: RowObjective>(
+    objective: &O,
+    reduction: Reduction,
+    batch: &Batch<'_>,
+    logits: &[T],
+    results: Results<'_, T>,
+) -> Result<Totals, Error> {
+    let shape = batch.shape();
+    reduction.check()?;
+    check_length("logits", shape.elements(), logits.len())?;
+    check_length("losses", shape.rows(), results.losses.len())?;
+    check_length("summaries", shape.rows(), results.summaries.len())?;
+    check_length("dlogits", shape.elements(), results.dlogits.len())?;
+    let columns = |row: usize| row * shape.stride()..row * shape.stride() + shape.vocab();
+
+    let mut fault = None;
+    for row in 0..shape.rows() {
+        results.losses[row] = T::zero();
+        results.summaries[row] = RowSummary::nan();
+        if let Some(target) = batch.target(row) {
+            match summarise(&logits[columns(row)], target) {
+                Ok(summary) => {
+                    results.summaries[row] = summary;
+                    results.losses[row] = objective.of_row(&summary).loss;
+                }
+                Err(error) => {
+                    results.losses[row] = T::nan();
+                    fault = fault.or(Some(error.in_row(row)));
+                }
+            }
+        }
+    }
+
+    let judged = (0..shape.rows()).map(|row| {
+        let kept = batch.target(row).is_some() && objective.of_row(&results.summaries[row]).kept;
+        (results.losses[row].to_f64().unwrap_or(f64::NAN), kept)
+    });
+    let totals = Totals::of_rows(batch, reduction, judged);
+    let scale = if totals.denominator == 0.0 { 0.0 } else { 1.0 / totals.denominator };
+
+    for row in 0..shape.rows() {
+        let dlogits = &mut results.dlogits[columns(row)];
+        match batch.target(row) {
+            None => dlogits.fill(T::zero()),
+            Some(_) if !results.summaries[row].stats.is_valid() => dlogits.fill(T::nan()),
+            Some(target) => {
+                let weight = T::from(f64::from(batch.weight(row)) * scale).unwrap_or_else(T::nan);
+                let summary = results.summaries[row];
+                let partials = objective.of_row(&summary).partials.scaled(weight);
+                push_back(&logits[columns(row)], target, &summary, partials, dlogits);
+            }
+        }
+    }
+    match fault {
+        Some(error) if batch.non_finite() == NonFinite::Error => Err(error),
+        _ => Ok(totals),
+    }
+}
+
+impl Error {
+    /// The same fault, found in another row.
+    pub fn in_row(self, row: usize) -> Self {
+        match self {
+            Self::NonFinite { column, value, .. } => Self::NonFinite { row, column, value },
+            Self::NoMass { vocab, .. } => Self::NoMass { row, vocab },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Objectives as text.
+use crate::{AnyToken, Error, Listed, MAX_PARAMETERS, Objective, Thresholded};
+use core::fmt;
+
+/// Why a text is not an objective.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum SpecError<'a> {
+    /// No objective has this name.
+    Unknown(&'a str),
+    /// The objective has no such parameter.
+    Parameter {
+        /// The objective.
+        objective: &'a str,
+        /// What stands where a parameter's name should.
+        parameter: &'a str,
+    },
+    /// A parameter is not followed by `=` and a number.
+    Value {
+        /// The parameter.
+        parameter: &'a str,
+        /// What stands where its value should.
+        value: &'a str,
+    },
+    /// A parameter is given twice.
+    Twice(&'a str),
+    /// A gate has no `inner=`, or its inner objective is a gate itself.
+    Inner(&'a str),
+    /// A parameter lies outside its domain.
+    Domain(Error),
+}
+
+impl fmt::Display for SpecError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "objective: no objective is called '{name}', expected ")?;
+                for name in AnyToken::NAMES {
+                    write!(f, "{name}, ")?;
+                }
+                write!(f, "{} or a key of the paper's code", GATE)
+            }
+            Self::Parameter { objective, parameter } => {
+                write!(f, "objective: {objective} has no parameter '{parameter}'")?;
+                let known = if *objective == GATE {
+                    Thresholded::<AnyToken>::PARAMETERS
+                } else {
+                    AnyToken::parameters_of(objective).unwrap_or(&[])
+                };
+                for (i, parameter) in known.iter().enumerate() {
+                    write!(f, "{}{}", if i == 0 { ", expected " } else { " or " }, parameter.name)?;
+                }
+                Ok(())
+            }
+            Self::Value { parameter, value } => {
+                write!(f, "objective: {parameter} = '{value}' is not a finite number")
+            }
+            Self::Twice(parameter) => write!(f, "objective: {parameter} is given twice"),
+            Self::Inner(name) => {
+                write!(f, "objective: {GATE} needs inner=NAME with an ungated objective, got '{name}'")
+            }
+            Self::Domain(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SpecError<'_> {}
+
+impl From<Error> for SpecError<'_> {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+const GATE: &str = <Thresholded<AnyToken> as Listed>::NAME;
+
+impl Objective {
+    /// Reads a spec. One grammar for command line, documentation and tests:
+    ///
+    /// ```text
+    /// spec      = name [ ":" parameter "=" value { "," parameter "=" value } ]
+    /// nll                                       every parameter has a default
+    /// power:alpha=10
+    /// thresholded:inner=nll,lo=0.2              what is not lo or hi belongs to the inner objective
+    /// thresholded:inner=power,alpha=1,hi=0.9
+    /// ```
+    ///
+    /// The keys of the paper's code (`trainer.objective_trans`) are accepted, too:
+    ///
+    /// | key | objective |
+    /// |---|---|
+    /// | `original`, `logp` | `nll` |
+    /// | `p` | `power:alpha=1` |
+    /// | `GeneralFamily-a`, `convexity-a` | `power:alpha=a` (`convexity` subtracts the constant 1/a from the value) |
+    /// | `OnlyTopP-q`, `OnlyBottomP-q` | `thresholded:inner=power,alpha=1` with `lo=q`, `hi=q` |
+    /// | `OnlyTopLogP-q`, `OnlyBottomLogP-q` | `thresholded:inner=nll` with `lo=q`, `hi=q` |
+    /// | `UnlikehoodTop-q`, `UnlikehoodBottom-q` | `thresholded:inner=unlikelihood,eps=0.001` with `lo=q`, `hi=q` |
+    ///
+    /// That code divides by the rows that a threshold keeps: use [`Denominator::Kept`](crate::Denominator::Kept)
+    /// with the thresholded keys to get its step size.
+    ///
+    /// ```
+    /// use tokenloss_core::Objective;
+    /// let objective = Objective::parse("OnlyTopLogP-0.2")?;
+    /// assert_eq!(objective, Objective::parse("thresholded:inner=nll,lo=0.2")?);
+    /// # Ok::<(), tokenloss_core::SpecError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SpecError`], which quotes the part of the text that is at fault.
+    pub fn parse(spec: &str) -> Result<Self, SpecError<'_>> {
+        if let Some(objective) = paper_key(spec)? {
+            return Ok(objective);
+        }
+        let (name, arguments) = spec.split_once(':').map_or((spec, None), |(name, rest)| (name, Some(rest)));
+        let arguments = || arguments.into_iter().flat_map(|rest| rest.split(','));
+        if name != GATE {
+            return token(name, arguments()).map(Self::Token);
+        }
+        let gate = Thresholded::<AnyToken>::PARAMETERS;
+        let mine = |argument: &&str| {
+            let key = argument.split('=').next().unwrap_or(argument).trim();
+            key == "inner" || gate.iter().any(|p| p.name == key)
+        };
+        let mut inner = None;
+        for argument in arguments().filter(mine) {
+            if let Some(("inner", value)) = argument.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
+                if inner.replace(value).is_some() {
+                    return Err(SpecError::Twice("inner"));
+                }
+            }
+        }
+        let inner_name = inner.ok_or(SpecError::Inner(""))?;
+        if AnyToken::parameters_of(inner_name).is_none() {
+            return Err(SpecError::Inner(inner_name));
+        }
+        let is_inner = |argument: &&str| argument.split('=').next().unwrap_or(argument).trim() == "inner";
+        let [lo, hi, ..] =
+            values(GATE, gate, arguments().filter(mine).filter(|argument| !is_inner(argument)))?;
+        let inner = token(inner_name, arguments().filter(|argument| !mine(argument)))?;
+        Ok(Self::Thresholded(Thresholded::new(inner, lo, hi)?))
+    }
+}
+
+fn token<'a>(name: &'a str, arguments: impl Iterator<Item = &'a str>) -> Result<AnyToken, SpecError<'a>> {
+    let parameters = AnyToken::parameters_of(name).ok_or(SpecError::Unknown(name))?;
+    let values = values(name, parameters, arguments)?;
+    AnyToken::with_parameters(name, values).ok_or(SpecError::Unknown(name))?.map_err(Into::into)
+}
+
+fn values<'a>(
+    objective: &'a str,
+    parameters: &'static [crate::Parameter],
+    arguments: impl Iterator<Item = &'a str>,
+) -> Result<[f32; MAX_PARAMETERS], SpecError<'a>> {
+    let mut values = [None; MAX_PARAMETERS];
+    for argument in arguments {
+        let (key, value) = argument.split_once('=').unwrap_or((argument, ""));
+        let (key, value) = (key.trim(), value.trim());
+        let at = parameters
+            .iter()
+            .position(|p| p.name == key)
+            .ok_or(SpecError::Parameter { objective, parameter: key })?;
+        let number = number(key, value)?;
+        if values[at].replace(number).is_some() {
+            return Err(SpecError::Twice(key));
+        }
+    }
+    let default = |at: usize| parameters.get(at).map_or(0.0, |p| p.default);
+    Ok(core::array::from_fn(|at| values[at].unwrap_or_else(|| default(at))))
+}
+
+fn number<'a>(parameter: &'a str, value: &'a str) -> Result<f32, SpecError<'a>> {
+    value.parse().ok().filter(|x: &f32| x.is_finite()).ok_or(SpecError::Value { parameter, value })
+}
+
+fn paper_key(spec: &str) -> Result<Option<Objective>, SpecError<'_>> {
+    let power = |alpha| AnyToken::with_parameters("power", [alpha, 0.0, 0.0, 0.0]);
+    let named = |name| AnyToken::with_parameters(name, defaults(name));
+    let plain = match spec {
+        "original" | "logp" => named("nll"),
+        "p" => power(1.0),
+        _ => None,
+    };
+    if let Some(objective) = plain {
+        return Ok(Some(Objective::Token(objective?)));
+    }
+    let Some((key, value)) = spec.split_once('-') else { return Ok(None) };
+    let inner = match key {
+        "GeneralFamily" | "convexity" => power(number(key, value)?),
+        "OnlyTopP" | "OnlyBottomP" => power(1.0),
+        "OnlyTopLogP" | "OnlyBottomLogP" => named("nll"),
+        "UnlikehoodTop" | "UnlikehoodBottom" => named("unlikelihood"),
+        _ => None,
+    };
+    let Some(inner) = inner else { return Ok(None) };
+    let inner = inner?;
+    if matches!(key, "GeneralFamily" | "convexity") {
+        return Ok(Some(Objective::Token(inner)));
+    }
+    let q = number(key, value)?;
+    let (lo, hi) = if key.contains("Top") { (q, 1.0) } else { (0.0, q) };
+    Ok(Some(Objective::Thresholded(Thresholded::new(inner, lo, hi)?)))
+}
+
+fn defaults(name: &str) -> [f32; MAX_PARAMETERS] {
+    let parameters = AnyToken::parameters_of(name).unwrap_or(&[]);
+    core::array::from_fn(|at| parameters.get(at).map_or(0.0, |p| p.default))
+}
+
+impl fmt::Display for AnyToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        let parameters = AnyToken::parameters_of(self.name()).unwrap_or(&[]);
+        for (i, (parameter, value)) in parameters.iter().zip(self.parameters()).enumerate() {
+            write!(f, "{}{}={value}", if i == 0 { ':' } else { ',' }, parameter.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a spec that [`Objective::parse`] reads back as the same objective.
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(objective) => objective.fmt(f),
+            Self::Thresholded(Thresholded { inner, lo, hi }) => {
+                write!(f, "{GATE}:inner={}", inner.name())?;
+                let parameters = AnyToken::parameters_of(inner.name()).unwrap_or(&[]);
+                for (parameter, value) in parameters.iter().zip(inner.parameters()) {
+                    write!(f, ",{}={value}", parameter.name)?;
+                }
+                write!(f, ",lo={lo},hi={hi}")
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What the theory says of an objective. (filled next)
