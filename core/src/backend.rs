@@ -1,7 +1,7 @@
 //! What a backend does.
 
-use crate::batch::check_length;
-use crate::{Batch, Element, Error, Reduction, RowPartials, RowSummary, Shape, Totals};
+use crate::{Batch, Element, Error, Reduction, RowPartials, RowSummary, Shape, Totals, check_length};
+use half::{bf16, f16};
 
 /// Where logits are read and where their gradient goes. All slices hold `shape.elements()` elements.
 #[derive(Debug)]
@@ -35,10 +35,30 @@ impl<E> Logits<'_, E> {
         }
     }
 
+    /// The logits themselves.
+    pub fn logits(&self) -> &[E] {
+        match self {
+            Self::Read(logits) | Self::OutOfPlace { logits, .. } => logits,
+            Self::InPlace(logits) => logits,
+        }
+    }
+
     /// Whether a gradient is wanted.
     pub fn has_gradient(&self) -> bool {
         !matches!(self, Self::Read(_))
     }
+}
+
+/// [`Logits`] with the storage type as a value: how a backend gets from a generic element to code written for
+/// one type, without a cast.
+#[derive(Debug)]
+pub enum AnyLogits<'a> {
+    /// Of `f32`.
+    F32(Logits<'a, f32>),
+    /// Of `f16`.
+    F16(Logits<'a, f16>),
+    /// Of `bf16`.
+    Bf16(Logits<'a, bf16>),
 }
 
 /// What else the same pass returns, each `[rows]` and optional.

@@ -1,6 +1,6 @@
 //! A batch, checked once.
 
-use crate::Error;
+use crate::{Error, check_length};
 
 /// The target of a row that takes no part: its logits are not read, its loss is 0, its gradient is 0.
 pub const IGNORE_INDEX: i32 = -100;
@@ -157,8 +157,4 @@ impl<'a> Batch<'a> {
     pub const fn non_finite(&self) -> NonFinite {
         self.non_finite
     }
-}
-
-pub(crate) fn check_length(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
-    if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
 }

@@ -1,5 +1,6 @@
 //! The storage types of logits and gradients.
 
+use crate::{AnyLogits, Logits};
 use core::fmt;
 use half::{bf16, f16};
 
@@ -60,10 +61,15 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + sealed::Sealed + 'static {
     fn to_f32(self) -> f32;
     /// The nearest value, ties to even.
     fn from_f32(value: f32) -> Self;
+    /// The same logits, with the storage type as a value.
+    fn any(logits: Logits<'_, Self>) -> AnyLogits<'_>;
 }
 
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
+    fn any(logits: Logits<'_, Self>) -> AnyLogits<'_> {
+        AnyLogits::F32(logits)
+    }
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -75,9 +81,12 @@ impl Element for f32 {
 }
 
 macro_rules! half_element {
-    ($type:ty, $dtype:expr) => {
+    ($type:ty, $dtype:ident) => {
         impl Element for $type {
-            const DTYPE: Dtype = $dtype;
+            const DTYPE: Dtype = Dtype::$dtype;
+            fn any(logits: Logits<'_, Self>) -> AnyLogits<'_> {
+                AnyLogits::$dtype(logits)
+            }
             // The `const` conversions are pure integer arithmetic: the others look for CPU features on
             // every call, which a row kernel has no time for.
             #[inline(always)]
@@ -91,5 +100,5 @@ macro_rules! half_element {
         }
     };
 }
-half_element!(f16, Dtype::F16);
-half_element!(bf16, Dtype::Bf16);
+half_element!(f16, F16);
+half_element!(bf16, Bf16);

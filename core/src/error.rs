@@ -138,3 +138,11 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+/// Checks the length of a slice that the documentation calls `what`.
+///
+/// # Errors
+/// [`Error::Length`] if `got` is not `expected`.
+pub fn check_length(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
+    if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
+}

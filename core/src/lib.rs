@@ -43,11 +43,11 @@ mod row;
 mod spec;
 pub mod theory;
 
-pub use backend::{Backend, Evaluate, Logits, Outputs};
+pub use backend::{AnyLogits, Backend, Evaluate, Logits, Outputs};
 pub use batch::{Batch, IGNORE_INDEX, NonFinite, Shape};
 pub use check::{CheckFailure, check_objective};
 pub use element::{Dtype, Element};
-pub use error::Error;
+pub use error::{Error, check_length};
 pub use objective::{
     AnyToken, Dft, Focal, Huber, Listed, MAX_PARAMETERS, Mix, Nll, Objective, Parameter, Power, RowEval,
     RowObjective, Thresholded, TokenEval, TokenObjective, Unlikelihood,

@@ -95,9 +95,19 @@ pub struct RowEval<T> {
 pub trait RowObjective {
     /// Loss and partials in one call.
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T>;
+
+    /// Whether the entropy is looked at. A backend leaves it out, as 0, where nobody does.
+    fn needs_entropy(&self) -> bool {
+        true
+    }
 }
 
 impl<O: TokenObjective> RowObjective for O {
+    fn needs_entropy(&self) -> bool {
+        false
+    }
+
+
     #[inline]
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
         let eval = self.of_target(row.target);
@@ -212,7 +222,7 @@ macro_rules! declare {
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum AnyToken {
             $(
-                #[doc = concat!("[`", stringify!($type), "`].")]
+                #[doc = concat!("[`", stringify!($type), "`](struct@", stringify!($type), ").")]
                 $type($type),
             )*
         }

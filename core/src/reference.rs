@@ -1,9 +1,10 @@
 //! The whole computation in the plainest code: the oracle that every backend is tested against in `f64`, and a
 //! description that can be read top to bottom.
 
-use crate::batch::check_length;
-use crate::{Batch, Error, Reduction, RowObjective, RowPartials, RowSummary, TargetProb, Totals};
-use crate::{NonFinite, RowStats};
+use crate::{
+    Batch, Error, NonFinite, Reduction, RowObjective, RowPartials, RowStats, RowSummary, TargetProb, Totals,
+    check_length,
+};
 use num_traits::Float;
 
 /// Where [`evaluate`] writes; every slice is needed.

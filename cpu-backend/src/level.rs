@@ -1,36 +1,97 @@
 //! Instruction sets.
 
+use crate::simd::portable::Portable;
+use crate::simd::{Kernel, Simd};
 use core::fmt;
 use core::str::FromStr;
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::Neon;
+
 /// An instruction set that this machine has. A value of this type is the proof: it cannot be made for a set
 /// that is absent.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Level(Set);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+// An enum of tokens: whoever holds a variant holds the proof.
+#[derive(Clone, Copy)]
 enum Set {
-    Portable,
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Level {
     /// The best level that this machine has.
     pub fn best() -> Self {
-        Self(Set::Portable)
+        Self::available().pop().unwrap_or(Self(Set::Portable(Portable)))
     }
 
     /// Every level that this machine has, from the plainest to the best.
     pub fn available() -> Vec<Self> {
-        vec![Self(Set::Portable)]
+        let mut sets = vec![Set::Portable(Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            sets.extend(Avx2::new().map(Set::Avx2));
+            sets.extend(Avx512::new().map(Set::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        sets.push(Set::Neon(Neon::new()));
+        sets.into_iter().map(Self).collect()
     }
 
-    /// The name, as the command line spells it: `portable`, `avx2`, `avx512` or `neon`.
+    /// The names of the levels that this architecture may have, from the plainest to the best. What a machine
+    /// lacks of them its tests did not run.
+    pub fn known() -> &'static [&'static str] {
+        if cfg!(target_arch = "x86_64") {
+            &["portable", "avx2", "avx512"]
+        } else if cfg!(target_arch = "aarch64") {
+            &["portable", "neon"]
+        } else {
+            &["portable"]
+        }
+    }
+
+    /// The name, as the command line spells it.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Set::Portable => "portable",
+            Set::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => "neon",
+        }
+    }
+
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Set::Portable(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(simd) => simd.run(kernel),
         }
     }
 }
+
+impl PartialEq for Level {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Level {}
 
 impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

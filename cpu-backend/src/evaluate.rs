@@ -1,0 +1,365 @@
+//! The rows of a batch, in parallel.
+
+use crate::level::Level;
+use crate::row::{PushBack, Row, Scale, Scratch, Summarise, Wanted};
+use crate::simd::Lanes;
+use core::cell::RefCell;
+use rayon::prelude::*;
+use tokenloss_core::{
+    AnyLogits, Backend, Batch, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction, RowEval,
+    RowObjective, RowPartials, RowSummary, Totals, check_length,
+};
+
+/// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
+/// until somebody reads it.
+pub const STREAM_BYTES: usize = 8 << 20;
+
+/// Logits that are worth a task of their own.
+const TASK: usize = 16 << 10;
+
+/// The backend: rows in parallel on the current rayon pool, SIMD inside a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    level: Level,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cpu {
+    /// With the best level that this machine has.
+    pub fn new() -> Self {
+        Self { level: Level::best() }
+    }
+
+    /// With a level of the caller's choice.
+    pub fn with_level(level: Level) -> Self {
+        Self { level }
+    }
+
+    /// The level in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What is known of a row once it is judged.
+#[derive(Clone, Copy)]
+struct Judged {
+    summary: RowSummary<f64>,
+    loss: f64,
+    kept: bool,
+}
+
+impl Judged {
+    const IGNORED: fn() -> Self = || Self { summary: RowSummary::nan(), loss: 0.0, kept: false };
+}
+
+/// The work of one call, in the storage type's own terms.
+struct Pass<'a, O> {
+    level: Level,
+    batch: &'a Batch<'a>,
+    objective: &'a O,
+    /// What a row's weight is multiplied by.
+    scale: f64,
+    moment: bool,
+    stream: bool,
+}
+
+impl<O: RowObjective + Sync> Pass<'_, O> {
+    /// Forward only.
+    fn read<L: Lanes>(&self, row: usize, logits: &[L]) -> Result<Judged, Error> {
+        let Some(target) = self.batch.target(row) else { return Ok(Judged::IGNORED()) };
+        SCRATCH.with_borrow_mut(|scratch| {
+            let wanted = Wanted { moment: self.moment, shares: false };
+            Ok(self.judge(self.summary(row, logits, target, scratch, wanted)?).0)
+        })
+    }
+
+    /// Forward and backward.
+    fn write<L: Lanes>(&self, row: usize, io: Row<'_, L>) -> Result<Judged, Error> {
+        let Some(target) = self.batch.target(row) else {
+            io.fill(L::from_f32(0.0));
+            return Ok(Judged::IGNORED());
+        };
+        SCRATCH.with_borrow_mut(|scratch| {
+            let logits = match &io {
+                Row::Into(logits, _) => *logits,
+                Row::InPlace(logits) => &**logits,
+            };
+            let wanted = Wanted { moment: self.moment, shares: true };
+            let summary = match self.summary(row, logits, target, scratch, wanted) {
+                Ok(summary) => summary,
+                Err(error) => {
+                    io.fill(L::from_f32(f32::NAN));
+                    return Err(error);
+                }
+            };
+            let (judged, partials) = self.judge(summary);
+            let partials = partials.scaled(f64::from(self.batch.weight(row)) * self.scale);
+            if partials.is_live() {
+                self.level.run(Scale {
+                    row: io,
+                    target,
+                    summary: &summary,
+                    partials,
+                    scratch,
+                    stream: self.stream,
+                });
+            } else {
+                io.fill(L::from_f32(0.0));
+            }
+            Ok(judged)
+        })
+    }
+
+    fn summary<L: Lanes>(
+        &self,
+        row: usize,
+        logits: &[L],
+        target: usize,
+        scratch: &mut Scratch,
+        wanted: Wanted,
+    ) -> Result<RowSummary<f64>, Error> {
+        let stats = self.level.run(Summarise { logits, scratch, wanted });
+        if stats.is_valid() {
+            return Ok(RowSummary::new(stats, f64::from(logits[target].to_f32())));
+        }
+        let bad = |z: &L| z.to_f32().is_nan() || z.to_f32() == f32::INFINITY;
+        Err(match logits.iter().position(bad) {
+            Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
+            None => Error::NoMass { row, vocab: logits.len() },
+        })
+    }
+
+    fn judge(&self, summary: RowSummary<f64>) -> (Judged, RowPartials<f64>) {
+        let RowEval { loss, partials, kept } = self.objective.of_row(&summary);
+        (Judged { summary, loss, kept }, partials)
+    }
+
+    /// All rows, in parallel; results in row order.
+    fn run<L: Lanes>(&self, logits: &mut Logits<'_, L>) -> Vec<Result<Judged, Error>> {
+        let shape = self.batch.shape();
+        let (stride, vocab) = (shape.stride(), shape.vocab());
+        let least = (TASK / vocab).max(1);
+        match logits {
+            Logits::Read(logits) => (logits.par_chunks(stride).enumerate().with_min_len(least))
+                .map(|(row, z)| self.read(row, &z[..vocab]))
+                .collect(),
+            Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
+                .with_min_len(least)
+                .map(|(row, out)| {
+                    let z = &logits[row * stride..row * stride + vocab];
+                    self.write(row, Row::Into(z, &mut out[..vocab]))
+                })
+                .collect(),
+            Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
+                .map(|(row, z)| self.write(row, Row::InPlace(&mut z[..vocab])))
+                .collect(),
+        }
+    }
+}
+
+/// The rows' results with NaN for bad rows, and the first bad row's error if the batch asks for it.
+fn settle<O: RowObjective>(
+    batch: &Batch<'_>,
+    objective: &O,
+    rows: Vec<Result<Judged, Error>>,
+) -> (Vec<Judged>, Result<(), Error>) {
+    let summary = RowSummary::nan();
+    let nan = Judged { summary, loss: f64::NAN, kept: objective.of_row(&summary).kept };
+    let mut fault = Ok(());
+    let judged = rows
+        .into_iter()
+        .map(|row| {
+            row.unwrap_or_else(|error| {
+                if fault.is_ok() && batch.non_finite() == NonFinite::Error {
+                    fault = Err(error);
+                }
+                nan
+            })
+        })
+        .collect();
+    (judged, fault)
+}
+
+/// The gradients of all rows from their summaries.
+fn push_back<L: Lanes>(
+    level: Level,
+    batch: &Batch<'_>,
+    logits: Logits<'_, L>,
+    summaries: &[RowSummary<f64>],
+    partials: &[RowPartials<f64>],
+) {
+    let shape = batch.shape();
+    let (stride, vocab) = (shape.stride(), shape.vocab());
+    let least = (TASK / vocab).max(1);
+    let push = |row: usize, io: Row<'_, L>| {
+        let (summary, partials) = (&summaries[row], partials[row]);
+        match batch.target(row) {
+            Some(_) if !summary.stats.is_valid() => io.fill(L::from_f32(f32::NAN)),
+            Some(target) if partials.is_live() => {
+                level.run(PushBack { row: io, target, summary, partials });
+            }
+            _ => io.fill(L::from_f32(0.0)),
+        }
+    };
+    match logits {
+        Logits::Read(_) => {}
+        Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
+            .with_min_len(least)
+            .for_each(|(row, out)| {
+                push(row, Row::Into(&logits[row * stride..row * stride + vocab], &mut out[..vocab]))
+            }),
+        Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
+            .for_each(|(row, z)| push(row, Row::InPlace(&mut z[..vocab]))),
+    }
+}
+
+/// An objective that asks nothing: what [`Backend::summarise`] runs a pass with.
+struct Unjudged;
+
+impl RowObjective for Unjudged {
+    fn of_row<T: num_traits::Float>(&self, _: &RowSummary<T>) -> RowEval<T> {
+        let zero = T::zero();
+        RowEval { loss: zero, partials: RowPartials::of_slope(zero), kept: true }
+    }
+}
+
+impl Backend for Cpu {
+    type Error = Error;
+
+    fn summarise<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: &[E],
+        summaries: &mut [RowSummary<f64>],
+    ) -> Result<(), Error> {
+        let rows = batch.shape().rows();
+        let logits = Logits::Read(logits);
+        logits.check(batch.shape())?;
+        check_length("summaries", rows, summaries.len())?;
+        let pass = Pass {
+            level: self.level,
+            batch,
+            objective: &Unjudged,
+            scale: 0.0,
+            moment: true,
+            stream: false,
+        };
+        let rows = match E::any(logits) {
+            AnyLogits::F32(mut logits) => pass.run(&mut logits),
+            AnyLogits::F16(mut logits) => pass.run(&mut logits),
+            AnyLogits::Bf16(mut logits) => pass.run(&mut logits),
+        };
+        let (judged, fault) = settle(batch, &Unjudged, rows);
+        for (summary, judged) in summaries.iter_mut().zip(judged) {
+            *summary = judged.summary;
+        }
+        fault
+    }
+
+    fn push_back<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        summaries: &[RowSummary<f64>],
+        partials: &[RowPartials<f64>],
+    ) -> Result<(), Error> {
+        let rows = batch.shape().rows();
+        logits.check(batch.shape())?;
+        check_length("summaries", rows, summaries.len())?;
+        check_length("partials", rows, partials.len())?;
+        match E::any(logits) {
+            AnyLogits::F32(logits) => push_back(self.level, batch, logits, summaries, partials),
+            AnyLogits::F16(logits) => push_back(self.level, batch, logits, summaries, partials),
+            AnyLogits::Bf16(logits) => push_back(self.level, batch, logits, summaries, partials),
+        }
+        Ok(())
+    }
+}
+
+impl<O: RowObjective + Sync> Evaluate<O> for Cpu {
+    fn evaluate<E: Element>(
+        &self,
+        objective: &O,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, Error> {
+        reduction.check()?;
+        logits.check(batch.shape())?;
+        outputs.check(batch.shape().rows())?;
+        match E::any(logits) {
+            AnyLogits::F32(logits) => self.evaluate_lanes(objective, reduction, batch, logits, outputs),
+            AnyLogits::F16(logits) => self.evaluate_lanes(objective, reduction, batch, logits, outputs),
+            AnyLogits::Bf16(logits) => self.evaluate_lanes(objective, reduction, batch, logits, outputs),
+        }
+    }
+}
+
+impl Cpu {
+    fn evaluate_lanes<O: RowObjective + Sync, L: Lanes>(
+        &self,
+        objective: &O,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        mut logits: Logits<'_, L>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, Error> {
+        let bytes = batch.shape().elements() * size_of::<L>();
+        let pass = Pass {
+            level: self.level,
+            batch,
+            objective,
+            scale: inverse(reduction.denominator(batch.valid(), 0)),
+            moment: outputs.entropy.is_some() || objective.needs_entropy(),
+            stream: matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES,
+        };
+        // The rows that are kept are known only after all are judged: the gradient waits for a second sweep.
+        let deferred = reduction.needs_kept() && logits.has_gradient();
+        let rows =
+            if deferred { pass.run(&mut Logits::Read(logits.logits())) } else { pass.run(&mut logits) };
+        let (judged, fault) = settle(batch, objective, rows);
+        let totals =
+            Totals::of_rows(batch, reduction, judged.iter().map(|judged| (judged.loss, judged.kept)));
+        if deferred {
+            let scale = inverse(totals.denominator);
+            let summaries: Vec<_> = judged.iter().map(|judged| judged.summary).collect();
+            let partials: Vec<_> = (summaries.iter().enumerate())
+                .map(|(row, summary)| {
+                    objective.of_row(summary).partials.scaled(f64::from(batch.weight(row)) * scale)
+                })
+                .collect();
+            push_back(self.level, batch, logits, &summaries, &partials);
+        }
+        write_outputs(outputs, &judged);
+        fault.map(|()| totals)
+    }
+}
+
+fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
+    fn write<T>(output: Option<&mut [T]>, judged: &[Judged], of: impl Fn(&Judged) -> T) {
+        if let Some(output) = output {
+            output.iter_mut().zip(judged).for_each(|(out, judged)| *out = of(judged));
+        }
+    }
+    write(outputs.losses, judged, |judged| judged.loss as f32);
+    write(outputs.log_p, judged, |judged| judged.summary.target.log_p as f32);
+    write(outputs.lse, judged, |judged| judged.summary.stats.lse() as f32);
+    write(outputs.entropy, judged, |judged| judged.summary.stats.entropy() as f32);
+    // `u32::MAX`, no column, becomes -1.
+    write(outputs.argmax, judged, |judged| judged.summary.stats.argmax as i32);
+}
+
+fn inverse(denominator: f64) -> f64 {
+    if denominator == 0.0 { 0.0 } else { 1.0 / denominator }
+}

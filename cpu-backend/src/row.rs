@@ -1,0 +1,374 @@
+//! The kernels of one row.
+//!
+//! A row is cut into blocks that fit the first-level cache. Each block is read from memory once: its maximum,
+//! then the exponentials of the differences to it, summed and kept in a scratch row. Blocks are merged by
+//! [`RowStats::merge`] in `f64`; the gradient is then the scratch row, scaled block by block. So there is one
+//! exponential per logit, and one sweep over memory in each direction.
+
+use crate::exp::exp;
+use crate::simd::{Kernel, Lanes, Simd};
+use tokenloss_core::{RowPartials, RowStats, RowSummary};
+
+/// Logits in a block: 16 KiB of exponentials and at most 16 KiB of logits, which a 32 KiB cache just holds.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Vectors that are added up before their sum joins the block's, so that rounding errors of a long sum do not
+/// pile up: at most 8 + 128 additions lie on the path of any term at eight lanes.
+const RUN: usize = 8;
+
+/// What a thread keeps from row to row.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// `exp(z_j - maximum of j's block) [vocab]`
+    shares: Vec<f32>,
+    /// The maximum of each block.
+    maxima: Vec<f32>,
+}
+
+/// Which statistics are wanted beside maximum and tail.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The entropy's moment.
+    pub(crate) moment: bool,
+    /// The shares, for a gradient.
+    pub(crate) shares: bool,
+}
+
+/// First sweep: the statistics of a row and, if wanted, its shares.
+pub(crate) struct Summarise<'a, L> {
+    pub(crate) logits: &'a [L],
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) wanted: Wanted,
+}
+
+impl<L: Lanes> Kernel for Summarise<'_, L> {
+    type Output = RowStats<f64>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> RowStats<f64> {
+        let Self { logits, scratch, wanted } = self;
+        match (wanted.moment, wanted.shares) {
+            (false, false) => summarise::<S, L, false, false>(s, logits, scratch),
+            (false, true) => summarise::<S, L, false, true>(s, logits, scratch),
+            (true, false) => summarise::<S, L, true, false>(s, logits, scratch),
+            (true, true) => summarise::<S, L, true, true>(s, logits, scratch),
+        }
+    }
+}
+
+#[inline(always)]
+fn summarise<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
+    s: S,
+    logits: &[L],
+    scratch: &mut Scratch,
+) -> RowStats<f64> {
+    if SHARES && scratch.shares.len() < logits.len() {
+        scratch.shares.resize(logits.len(), 0.0);
+    }
+    scratch.maxima.clear();
+    let mut total = RowStats::empty();
+    for (index, z) in logits.chunks(BLOCK).enumerate() {
+        let start = index * BLOCK;
+        let next = &logits[(start + z.len()).min(logits.len() - 1)..];
+        let shares =
+            if SHARES { &mut scratch.shares[start..start + z.len()] } else { &mut [] as &mut [f32] };
+        let block = block::<S, L, MOMENT, SHARES>(s, z, next, shares);
+        scratch.maxima.push(block.max);
+        total = total.merge(RowStats {
+            max: f64::from(block.max),
+            tail: block.tail,
+            moment: block.moment,
+            // The block's first column, until the winner is known.
+            argmax: if block.tail == -1.0 { u32::MAX } else { start as u32 },
+        });
+    }
+    if total.is_valid() {
+        let start = total.argmax as usize;
+        let winner = &logits[start..(start + BLOCK).min(logits.len())];
+        let column = winner.iter().position(|z| f64::from(z.to_f32()) == total.max);
+        total.argmax = (start + column.unwrap_or(0)) as u32;
+    }
+    total
+}
+
+struct Block {
+    max: f32,
+    tail: f64,
+    moment: f64,
+}
+
+#[inline(always)]
+fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
+    s: S,
+    z: &[L],
+    next: &[L],
+    shares: &mut [f32],
+) -> Block {
+    let max = maximum(s, z);
+    if max == f32::NEG_INFINITY {
+        shares.fill(0.0);
+        let nan = z.iter().any(|z| z.to_f32().is_nan());
+        return Block { max, tail: if nan { f64::NAN } else { -1.0 }, moment: 0.0 };
+    }
+
+    let at = s.splat(max);
+    let zero = s.splat(0.0);
+    let mut total = Sums { tail: zero, ties: zero, moment: zero };
+    let whole = z.len() - z.len() % S::LANES;
+    let step = RUN * S::LANES;
+
+    let mut start = 0;
+    while start < whole {
+        let end = (start + step).min(whole);
+        let mut run = Sums { tail: zero, ties: zero, moment: zero };
+        let mut i = start;
+        while i < end {
+            // The next block is on its way while this one is computed.
+            if let Some(x) = next.get(i) {
+                s.prefetch(x);
+            }
+            let share = term::<S, MOMENT>(s, s.sub(L::load(s, &z[i..i + S::LANES]), at), &mut run);
+            if SHARES {
+                s.store_f32(share, &mut shares[i..i + S::LANES]);
+            }
+            i += S::LANES;
+        }
+        total.add(s, &run);
+        start = end;
+    }
+    if whole < z.len() {
+        // The lanes beyond the end are masked logits: they add nothing.
+        let part = L::load_part(s, &z[whole..], f32::NEG_INFINITY);
+        let share = term::<S, MOMENT>(s, s.sub(part, at), &mut total);
+        if SHARES {
+            f32::store_part(s, share, &mut shares[whole..]);
+        }
+    }
+    // One of the equals is the implicit 1.
+    let ties = f64::from(s.horizontal_sum(total.ties)) - 1.0;
+    Block {
+        max,
+        tail: f64::from(s.horizontal_sum(total.tail)) + ties,
+        moment: if MOMENT { f64::from(s.horizontal_sum(total.moment)) } else { 0.0 },
+    }
+}
+
+struct Sums<V> {
+    /// Shares of logits below the maximum.
+    tail: V,
+    /// Logits equal to the maximum.
+    ties: V,
+    moment: V,
+}
+
+impl<V: Copy> Sums<V> {
+    #[inline(always)]
+    fn add<S: Simd<V = V>>(&mut self, s: S, other: &Self) {
+        self.tail = s.add(self.tail, other.tail);
+        self.ties = s.add(self.ties, other.ties);
+        self.moment = s.add(self.moment, other.moment);
+    }
+}
+
+/// The shares of one vector of differences, added to the sums.
+#[inline(always)]
+fn term<S: Simd, const MOMENT: bool>(s: S, d: S::V, sums: &mut Sums<S::V>) -> S::V {
+    // The share of a logit equal to the maximum is exactly 1.
+    let share = exp(s, d);
+    s.add_by_zero(share, d, &mut sums.ties, &mut sums.tail);
+    if MOMENT {
+        // A masked logit has d = -infinity and a share of 0, whose product is not 0.
+        let d = s.max(s.splat(crate::exp::LOWEST), d);
+        sums.moment = s.mul_add(share, d, sums.moment);
+    }
+    share
+}
+
+#[inline(always)]
+fn maximum<S: Simd, L: Lanes>(s: S, z: &[L]) -> f32 {
+    let lowest = s.splat(f32::NEG_INFINITY);
+    let mut best = [lowest; 4];
+    let mut groups = z.chunks_exact(4 * S::LANES);
+    for group in &mut groups {
+        for (best, z) in best.iter_mut().zip(group.chunks_exact(S::LANES)) {
+            *best = s.max(*best, L::load(s, z));
+        }
+    }
+    let mut vectors = groups.remainder().chunks_exact(S::LANES);
+    for z in &mut vectors {
+        best[0] = s.max(best[0], L::load(s, z));
+    }
+    if !vectors.remainder().is_empty() {
+        best[1] = s.max(best[1], L::load_part(s, vectors.remainder(), f32::NEG_INFINITY));
+    }
+    let best = s.max(s.max(best[0], best[1]), s.max(best[2], best[3]));
+    s.horizontal_max(best)
+}
+
+/// Where a row's gradient goes.
+pub(crate) enum Row<'a, L> {
+    Into(&'a [L], &'a mut [L]),
+    InPlace(&'a mut [L]),
+}
+
+impl<L: Copy> Row<'_, L> {
+    pub(crate) fn fill(self, value: L) {
+        let (Row::Into(_, out) | Row::InPlace(out)) = self;
+        out.fill(value);
+    }
+}
+
+/// Second sweep: the gradient from the shares that [`Summarise`] left in the scratch row.
+pub(crate) struct Scale<'a, L> {
+    pub(crate) row: Row<'a, L>,
+    pub(crate) target: usize,
+    pub(crate) summary: &'a RowSummary<f64>,
+    pub(crate) partials: RowPartials<f64>,
+    pub(crate) scratch: &'a Scratch,
+    /// Go round the caches.
+    pub(crate) stream: bool,
+}
+
+impl<L: Lanes> Kernel for Scale<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { row, target, summary, partials, scratch, stream } = self;
+        let stats = &summary.stats;
+        let at_target = narrow(partials.target_gradient(summary));
+        if partials.d_entropy != 0.0 {
+            // Rare, and it needs the logits themselves: by the form that recomputes their shares.
+            return PushBack { row, target, summary, partials }.run(s);
+        }
+        let (Row::Into(_, out) | Row::InPlace(out)) = row;
+        let whole = partials.d_lse / (1.0 + stats.tail);
+        for ((out, shares), max) in
+            out.chunks_mut(BLOCK).zip(scratch.shares.chunks(BLOCK)).zip(&scratch.maxima)
+        {
+            let factor = whole * (f64::from(*max) - stats.max).exp();
+            scale::<S, L>(s, &shares[..out.len()], narrow(factor), stream, out);
+        }
+        out[target] = L::from_f32(at_target);
+        if stream {
+            s.fence();
+        }
+    }
+}
+
+/// To `f32`, where a finite number stays finite.
+fn narrow(x: f64) -> f32 {
+    if x.is_finite() { x.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32 } else { x as f32 }
+}
+
+/// `out = shares * factor`, where the product is a normal number, and 0 elsewhere: see [`crate::exp::LOWEST`].
+#[inline(always)]
+fn scale<S: Simd, L: Lanes>(s: S, shares: &[f32], factor: f32, stream: bool, out: &mut [L]) {
+    if factor.abs() < f32::MIN_POSITIVE {
+        return out.fill(L::from_f32(0.0));
+    }
+    // Shares are at most 1, so that a factor which overflows this bound keeps nothing.
+    let least = s.splat(f32::MIN_POSITIVE / factor.abs());
+    let factor = s.splat(factor);
+    let scaled = |share: S::V| s.mul(s.keep_unless_lt(share, share, least), factor);
+
+    let ahead = if stream { out.as_ptr().align_offset(64).min(out.len()) } else { 0 };
+    let (head, body) = out.split_at_mut(ahead);
+    let (head_shares, body_shares) = shares.split_at(ahead);
+    edge(s, head_shares, scaled, head);
+    let whole = body.len() - body.len() % S::LANES;
+    let (body, rest) = body.split_at_mut(whole);
+    let (body_shares, rest_shares) = body_shares.split_at(whole);
+    if stream {
+        for (out, share) in body.chunks_exact_mut(S::LANES).zip(body_shares.chunks_exact(S::LANES)) {
+            L::stream(s, scaled(s.load_f32(share)), out);
+        }
+    } else {
+        for (out, share) in body.chunks_exact_mut(S::LANES).zip(body_shares.chunks_exact(S::LANES)) {
+            L::store(s, scaled(s.load_f32(share)), out);
+        }
+    }
+    edge(s, rest_shares, scaled, rest);
+}
+
+#[inline(always)]
+fn edge<S: Simd, L: Lanes>(s: S, shares: &[f32], scaled: impl Fn(S::V) -> S::V, out: &mut [L]) {
+    for (out, share) in out.chunks_mut(S::LANES).zip(shares.chunks(S::LANES)) {
+        L::store_part(s, scaled(f32::load_part(s, share, 0.0)), out);
+    }
+}
+
+/// The gradient of a row from its summary alone: one sweep that computes every share anew.
+pub(crate) struct PushBack<'a, L> {
+    pub(crate) row: Row<'a, L>,
+    pub(crate) target: usize,
+    pub(crate) summary: &'a RowSummary<f64>,
+    pub(crate) partials: RowPartials<f64>,
+}
+
+impl<L: Lanes> Kernel for PushBack<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { row, target, summary, partials } = self;
+        let stats = &summary.stats;
+        let at_target = narrow(partials.target_gradient(summary));
+        let mass = 1.0 + stats.tail;
+        // p_j (d_lse - d_entropy (log p_j + H)) = share_j (constant + slant (z_j - max))
+        let entropy = if partials.d_entropy == 0.0 { 0.0 } else { stats.entropy() };
+        let constant = (partials.d_lse - partials.d_entropy * (entropy - stats.tail.ln_1p())) / mass;
+        let (constant, slant) = (narrow(constant), narrow(-partials.d_entropy / mass));
+        // No difference is below the lowest, so no factor is above this.
+        let bound = constant.abs() - crate::exp::LOWEST * slant.abs();
+        let line = Line {
+            max: s.splat(narrow(stats.max)),
+            constant: s.splat(constant),
+            slant: s.splat(slant),
+            least: s.splat(f32::MIN_POSITIVE / bound),
+        };
+        let width = S::LANES;
+        match row {
+            Row::Into(logits, out) => {
+                for (out, z) in out.chunks_mut(width).zip(logits.chunks(width)) {
+                    if z.len() == width {
+                        L::store(s, line.at(s, L::load(s, z)), out);
+                    } else {
+                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY)), out);
+                    }
+                }
+                out[target] = L::from_f32(at_target);
+            }
+            Row::InPlace(out) => {
+                for z in out.chunks_mut(width) {
+                    if z.len() == width {
+                        L::store(s, line.at(s, L::load(s, z)), z);
+                    } else {
+                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY)), z);
+                    }
+                }
+                out[target] = L::from_f32(at_target);
+            }
+        }
+    }
+}
+
+struct Line<V> {
+    max: V,
+    constant: V,
+    slant: V,
+    /// Smaller shares give no normal number: see [`scale`].
+    least: V,
+}
+
+impl<V: Copy> Line<V> {
+    #[inline(always)]
+    fn at<S: Simd<V = V>>(&self, s: S, z: V) -> V {
+        let d = s.sub(z, self.max);
+        let share = exp(s, d);
+        let share = s.keep_unless_lt(share, share, self.least);
+        // Masked logits again: see `term`.
+        let d = s.max(s.splat(crate::exp::LOWEST), d);
+        s.mul(share, s.mul_add(d, self.slant, self.constant))
+    }
+}

@@ -1,0 +1,120 @@
+//! The vector operations that the row kernels are written in, once.
+//!
+//! A value of a type that implements [`Simd`] is the proof that its instructions are there: [`Level`](crate::Level)
+//! makes one only after detection. Methods are `#[inline(always)]` and not `#[target_feature]`, so that they
+//! melt into [`Simd::run`], the one function per set that is compiled with the set enabled. All `unsafe` of this
+//! crate lives in the modules below, beside the intrinsics that need it.
+
+use half::{bf16, f16};
+use tokenloss_core::Element;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod portable;
+
+/// Something to be run with an instruction set enabled.
+pub(crate) trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// `f32`s in a vector; at most [`MAX_LANES`].
+    const LANES: usize;
+    type V: Copy;
+
+    /// Runs a kernel in a function that is compiled with this set enabled.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a b + c`, fused where the set has it.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The greater; `b` if either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x 2^n` for integral `n` where `a >= b`, 0 where `a < b`, NaN where `x` or `a` is. Where `a >= b`, `x` and
+    /// the result must be normal; elsewhere both may be anything.
+    fn scale_unless_lt(self, x: Self::V, n: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `x` where `a >= b` or either is NaN, 0 elsewhere.
+    fn keep_unless_lt(self, x: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Adds `x` to `zero` where `a` is 0 and to `other` elsewhere; NaN is not 0.
+    fn add_by_zero(self, x: Self::V, a: Self::V, zero: &mut Self::V, other: &mut Self::V);
+    fn horizontal_sum(self, x: Self::V) -> f32;
+    fn horizontal_max(self, x: Self::V) -> f32;
+
+    // Loads and stores take slices of exactly LANES elements. A streaming store needs the slice aligned to the
+    // vector's size in memory and goes round the caches where the set has such a store.
+    fn load_f32(self, x: &[f32]) -> Self::V;
+    fn load_f16(self, x: &[f16]) -> Self::V;
+    fn load_bf16(self, x: &[bf16]) -> Self::V;
+    fn store_f32(self, v: Self::V, x: &mut [f32]);
+    fn store_f16(self, v: Self::V, x: &mut [f16]);
+    fn store_bf16(self, v: Self::V, x: &mut [bf16]);
+    fn stream_f32(self, v: Self::V, x: &mut [f32]) {
+        self.store_f32(v, x);
+    }
+    fn stream_f16(self, v: Self::V, x: &mut [f16]) {
+        self.store_f16(v, x);
+    }
+    fn stream_bf16(self, v: Self::V, x: &mut [bf16]) {
+        self.store_bf16(v, x);
+    }
+    /// Orders streaming stores before all that follows.
+    fn fence(self) {}
+    /// Asks for the cache line of an element that is read soon; a hint.
+    fn prefetch<T>(self, _x: &T) {}
+}
+
+/// The widest vector of any set.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A storage type, converted in registers.
+pub(crate) trait Lanes: Element {
+    fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
+    fn store<S: Simd>(s: S, v: S::V, x: &mut [Self]);
+    fn stream<S: Simd>(s: S, v: S::V, x: &mut [Self]);
+
+    /// Loads fewer than LANES elements, with `fill` after them.
+    #[inline(always)]
+    fn load_part<S: Simd>(s: S, x: &[Self], fill: f32) -> S::V {
+        let mut lanes = [Self::from_f32(fill); MAX_LANES];
+        lanes[..x.len()].copy_from_slice(x);
+        Self::load(s, &lanes[..S::LANES])
+    }
+
+    /// Stores the first elements only.
+    #[inline(always)]
+    fn store_part<S: Simd>(s: S, v: S::V, x: &mut [Self]) {
+        let mut lanes = [Self::from_f32(0.0); MAX_LANES];
+        Self::store(s, v, &mut lanes[..S::LANES]);
+        x.copy_from_slice(&lanes[..x.len()]);
+    }
+}
+
+macro_rules! lanes {
+    ($type:ty, $load:ident, $store:ident, $stream:ident) => {
+        impl Lanes for $type {
+            #[inline(always)]
+            fn load<S: Simd>(s: S, x: &[Self]) -> S::V {
+                s.$load(x)
+            }
+            #[inline(always)]
+            fn store<S: Simd>(s: S, v: S::V, x: &mut [Self]) {
+                s.$store(v, x);
+            }
+            #[inline(always)]
+            fn stream<S: Simd>(s: S, v: S::V, x: &mut [Self]) {
+                s.$stream(v, x);
+            }
+        }
+    };
+}
+lanes!(f32, load_f32, store_f32, stream_f32);
+lanes!(f16, load_f16, store_f16, stream_f16);
+lanes!(bf16, load_bf16, store_bf16, stream_bf16);

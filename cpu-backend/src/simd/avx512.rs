@@ -1,0 +1,190 @@
+//! AVX-512 (F, BW, VL, DQ): sixteen lanes, masks, and scaling by powers of two in one instruction.
+
+use super::{Kernel, Simd};
+use core::arch::x86_64::*;
+use half::{bf16, f16};
+
+/// Exists only where detection found the set; see [`Avx512::new`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn new() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq");
+        present.then_some(Self(()))
+    }
+}
+
+const LANES: usize = 16;
+
+// SAFETY, for every block below: a value of `Avx512` is the proof that the set is present, and each load or
+// store is of a slice whose length is asserted first.
+impl Simd for Avx512 {
+    const LANES: usize = LANES;
+    type V = __m512;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+        fn enabled<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the set is present, see above.
+        unsafe { enabled(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn scale_unless_lt(self, x: __m512, n: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b), x, n) }
+    }
+    #[inline(always)]
+    fn keep_unless_lt(self, x: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b), x) }
+    }
+    #[inline(always)]
+    fn add_by_zero(self, x: __m512, a: __m512, zero: &mut __m512, other: &mut __m512) {
+        // SAFETY: the set is present.
+        unsafe {
+            let is_zero = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, _mm512_setzero_ps());
+            *zero = _mm512_mask_add_ps(*zero, is_zero, *zero, x);
+            *other = _mm512_mask_add_ps(*other, !is_zero, *other, x);
+        }
+    }
+    #[inline(always)]
+    fn horizontal_sum(self, x: __m512) -> f32 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_reduce_add_ps(x) }
+    }
+    #[inline(always)]
+    fn horizontal_max(self, x: __m512) -> f32 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_reduce_max_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, x: &[f32]) -> __m512 {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[f16]) -> __m512 {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[bf16]) -> __m512 {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn store_f32(self, v: __m512, x: &mut [f32]) {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_f16(self, v: __m512, x: &mut [f16]) {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), round_f16(v)) }
+    }
+    #[inline(always)]
+    fn store_bf16(self, v: __m512, x: &mut [bf16]) {
+        assert!(x.len() == LANES);
+        // SAFETY: the set is present and the slice holds sixteen elements.
+        unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), round_bf16(v)) }
+    }
+    #[inline(always)]
+    fn stream_f32(self, v: __m512, x: &mut [f32]) {
+        assert!(x.len() == LANES && x.as_ptr().addr() % 64 == 0);
+        // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
+        unsafe { _mm512_stream_ps(x.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn stream_f16(self, v: __m512, x: &mut [f16]) {
+        assert!(x.len() == LANES && x.as_ptr().addr() % 32 == 0);
+        // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
+        unsafe { _mm256_stream_si256(x.as_mut_ptr().cast(), round_f16(v)) }
+    }
+    #[inline(always)]
+    fn stream_bf16(self, v: __m512, x: &mut [bf16]) {
+        assert!(x.len() == LANES && x.as_ptr().addr() % 32 == 0);
+        // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
+        unsafe { _mm256_stream_si256(x.as_mut_ptr().cast(), round_bf16(v)) }
+    }
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: part of the x86-64 baseline.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        // SAFETY: part of the x86-64 baseline; a prefetch has no effect that a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(x).cast()) }
+    }
+}
+
+#[inline(always)]
+fn round_f16(v: __m512) -> __m256i {
+    // SAFETY: only called from methods of `Avx512`.
+    unsafe { _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+}
+
+/// To nearest, ties to even; NaN stays NaN. Not `vcvtneps2bf16`, which flushes subnormals.
+#[inline(always)]
+fn round_bf16(v: __m512) -> __m256i {
+    // SAFETY: only called from methods of `Avx512`.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let upper = _mm512_srli_epi32::<16>(bits);
+        let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+        let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(
+            bits,
+            _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)),
+        ));
+        let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet))
+    }
+}
