@@ -1,1 +1,36 @@
-//! placeholder
+//! # tokenloss-shaders
+//!
+//! The WGSL of tokenloss and how it is put together. No device, no dependency on a graphics library: the result
+//! is text.
+//!
+//! A shader is the concatenation of small files: arithmetic, the row (the twin of `core/src/row.rs`), one
+//! objective (the twin of `core/src/objective/<name>.rs`), the storage type, the width of a load, where the
+//! gradient goes, how lanes are merged, and a kernel. There is no preprocessor: each choice is a file that
+//! declares the same names.
+//!
+//! ```
+//! use tokenloss_core::{Dtype, Power};
+//! use tokenloss_shaders::{Program, Reduce, Store, Width};
+//!
+//! let program = Program::Evaluate {
+//!     dtype: Dtype::Bf16,
+//!     width: Width::Vec4,
+//!     store: Store::InPlace,
+//!     reduce: Reduce::Tree,
+//! };
+//! let text = program.assemble(&Power::new(2.0)?);
+//! assert!(text.contains("fn power(prob: TargetProb, alpha: f32) -> TokenEval"));
+//! # Ok::<(), tokenloss_core::Error>(())
+//! ```
+//!
+//! The name `target` is reserved in WGSL; where the Rust twin says `target`, the shaders say `prob` for the
+//! probability and `goal` for the class.
+#![forbid(unsafe_code)]
+
+mod layout;
+mod objective;
+mod program;
+
+pub use layout::{Params, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, TOTALS_WORDS, binding, flag};
+pub use objective::{LISTED, MAX_SHADER_PARAMETERS, ShaderObjective, TooManyParameters, parameters};
+pub use program::{Program, Reduce, Store, Width};

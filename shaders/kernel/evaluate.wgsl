@@ -1,0 +1,66 @@
+// Summarise, judge and push back in one workgroup a row: two reads and one write of the row. Without a gradient
+// it is the forward pass; with an objective that returns nothing it is `summarise`.
+
+var<workgroup> target_shared: i32;
+var<workgroup> push_shared: Push;
+
+fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
+  if (row >= params.rows) {
+    return;
+  }
+  if (lane == 0u) {
+    target_shared = targets[params.targets_first + row];
+  }
+  // A value from a read_write buffer may steer control flow before a barrier only through here.
+  let goal = workgroupUniformLoad(&target_shared);
+  let span = span_of(row);
+  if (goal == -100) {
+    if (lane == 0u) {
+      record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+    }
+    if (HAS_GRADIENT) {
+      sweep_gradient(span, lane, push_of(PUSH_ZERO));
+    }
+    return;
+  }
+
+  let stats = reduce(sweep_stats(span, lane), lane, subgroup, subgroup_lane);
+  if (lane == 0u) {
+    push_shared = judge_row(row, goal, span, stats);
+  }
+  if (HAS_GRADIENT) {
+    // The target's logit is read above and overwritten below.
+    storageBarrier();
+    let push = workgroupUniformLoad(&push_shared);
+    sweep_gradient(span, lane, push);
+  }
+}
+
+fn judge_row(row: u32, goal: i32, span: Span, stats: RowStats) -> Push {
+  var status = STATUS_FINE;
+  if (goal < 0 || u32(goal) >= params.vocab) {
+    status = STATUS_BAD_TARGET;
+  } else if (stats.bad != NO_COLUMN) {
+    status = stats.bad + 1u;
+  } else if (stats.argmax == NO_COLUMN) {
+    status = STATUS_NO_MASS;
+  }
+  if (status != STATUS_FINE) {
+    // A probability of 2 lies in no gate's interval: whether the row counts as kept is what the objective says.
+    let kept = judge(RowSummary(row_stats_empty(), TargetProb(0.6931472, -1.0))).kept;
+    record_write_nan(row, status, params.nan, params.nan, u32(kept));
+    return push_of(PUSH_NAN);
+  }
+
+  let column = u32(goal);
+  let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
+  let bits = vec4<u32>(unpack(words, column % PER_WORD).x);
+  var prob = TargetProb(bitcast<f32>(bits.x), 1.0);   // -infinity: masked
+  if (!is_masked(bits).x) {
+    prob = row_stats_target(stats, bitcast<f32>(bits.x));
+  }
+  let summary = RowSummary(stats, prob);
+  let eval = judge(summary);
+  record_write(row, status, summary, eval);
+  return push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));
+}

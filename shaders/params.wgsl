@@ -1,0 +1,74 @@
+// The numbers of one dispatch. Every dispatch has its own copy, since a uniform that is rewritten between
+// recorded dispatches shows all of them the last value.
+
+struct Params {
+  rows: u32,             // of this dispatch
+  vocab: u32,
+  stride: u32,           // elements
+  grid_x: u32,           // groups per line of the fold
+  logits_first: u32,     // element of the first row inside its binding
+  dlogits_first: u32,
+  targets_first: u32,    // word
+  weights_first: u32,
+  records_first: u32,
+  totals_first: u32,
+  flags: u32,
+  denominator_kind: u32,
+  denominator: f32,      // of DENOMINATOR_GIVEN, and
+  scale: f32,            // its reciprocal
+  nan: u32,              // the bits of a NaN and
+  neg_infinity: u32,     // of -infinity, which WGSL has no literals for
+  objective: array<vec4<f32>, 2>,
+}
+
+const FLAG_WEIGHTS = 1u;       // rows have weights
+const FLAG_SCALE = 2u;         // gradients are multiplied by weight and by the scale in the totals
+const FLAG_FIRST = 4u;         // totals start from 0
+const FLAG_JUDGED = 8u;        // records hold losses
+
+const DENOMINATOR_GIVEN = 0u;
+const DENOMINATOR_VALID = 1u;
+const DENOMINATOR_KEPT = 2u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// All storage is `read_write`, because a caller's allocator may have put several of these in one buffer.
+@group(0) @binding(2) var<storage, read_write> targets: array<i32>;
+@group(0) @binding(3) var<storage, read_write> weights: array<f32>;
+@group(0) @binding(5) var<storage, read_write> records: array<u32>;
+@group(0) @binding(6) var<storage, read_write> totals: array<u32>;
+
+override WG: u32 = 256u;
+
+fn parameter(i: u32) -> f32 {
+  return params.objective[i / 4u][i % 4u];
+}
+
+fn nan() -> f32 {
+  return bitcast<f32>(params.nan);
+}
+
+fn weight_of(row: u32) -> f32 {
+  if ((params.flags & FLAG_WEIGHTS) == 0u) {
+    return 1.0;
+  }
+  return weights[params.weights_first + row];
+}
+
+// What a row's partials are multiplied by.
+fn scale_of(row: u32) -> f32 {
+  if ((params.flags & FLAG_SCALE) == 0u) {
+    return 1.0;
+  }
+  return weight_of(row) * bitcast<f32>(totals[params.totals_first + TOTAL_SCALE]);
+}
+
+// Words of the totals.
+const TOTAL_LOSS_SUM = 0u;
+const TOTAL_WEIGHT_SUM = 1u;
+const TOTAL_VALID = 2u;
+const TOTAL_KEPT = 3u;
+const TOTAL_IGNORED = 4u;
+const TOTAL_DENOMINATOR = 5u;
+const TOTAL_SCALE = 6u;
+const TOTAL_WORDS = 8u;

@@ -1,0 +1,194 @@
+//! The buffers as the shaders see them.
+
+/// Binding numbers in group 0. All storage is `read_write`; the uniform has a dynamic offset.
+pub mod binding {
+    /// The uniform, [`Params`](super::Params).
+    pub const PARAMS: u32 = 0;
+    /// `logits [rows, stride]`.
+    pub const LOGITS: u32 = 1;
+    /// `targets [rows]`, i32.
+    pub const TARGETS: u32 = 2;
+    /// `weights [rows]`, f32.
+    pub const WEIGHTS: u32 = 3;
+    /// `dlogits [rows, stride]`, where it is not written over the logits.
+    pub const DLOGITS: u32 = 4;
+    /// Records, [`RECORD_WORDS`](super::RECORD_WORDS) words a row.
+    pub const RECORDS: u32 = 5;
+    /// Totals, [`TOTALS_WORDS`](super::TOTALS_WORDS) words.
+    pub const TOTALS: u32 = 6;
+}
+
+/// Bits of [`Params::flags`].
+pub mod flag {
+    /// Rows have weights.
+    pub const WEIGHTS: u32 = 1;
+    /// Partials are multiplied by the row's weight and by the scale in the totals.
+    pub const SCALE: u32 = 2;
+    /// Totals start from 0; otherwise they go on from what the buffer holds.
+    pub const FIRST: u32 = 4;
+    /// Records hold losses, so that totals sum them.
+    pub const JUDGED: u32 = 8;
+}
+
+/// The status of a row whose logits are all -infinity. Any other non-zero status below
+/// [`STATUS_BAD_TARGET`] is the column of the first NaN or +infinity, plus 1.
+pub const STATUS_NO_MASS: u32 = 0xffff_ffff;
+
+/// The status of a row whose target is neither -100 nor in `0..vocab`.
+pub const STATUS_BAD_TARGET: u32 = 0xffff_fffe;
+
+/// 32-bit words of a row's record.
+pub const RECORD_WORDS: usize = 16;
+
+/// 32-bit words of the totals: `loss_sum` f32, `weight_sum` f32, `valid` u32, `kept` u32, `ignored` u32,
+/// `denominator` f32, `scale` f32 (1 / denominator, or 0 where that is 0), and the number of rows with a NaN
+/// loss, u32.
+pub const TOTALS_WORDS: usize = 8;
+
+/// What a GPU knows of one row, [`RECORD_WORDS`] words; the last two are unused. An ignored row has loss 0 and
+/// no partials; a row whose status is not 0 is NaN throughout.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Record {
+    /// The objective's value, before weight and reduction. Word 0.
+    pub loss: f32,
+    /// The target's log-probability. Word 1.
+    pub log_p: f32,
+    /// The log-sum-exp. Word 2.
+    pub lse: f32,
+    /// The entropy, nats. Word 3.
+    pub entropy: f32,
+    /// The class with the greatest logit; -1 if there is none. Word 4, i32.
+    pub argmax: i32,
+    /// 0 if the row is fine; see [`STATUS_NO_MASS`] and [`STATUS_BAD_TARGET`]. Word 5, u32.
+    pub status: u32,
+    /// Whether the row is valid and the objective kept it. Word 6, 0 or 1.
+    pub kept: bool,
+    /// `1 - p` of the target. Word 7.
+    pub one_minus_p: f32,
+    /// The greatest logit. Word 8.
+    pub max: f32,
+    /// `sum_j exp(z_j - max) - 1`. Word 9.
+    pub tail: f32,
+    /// `sum_j exp(z_j - max) (z_j - max)`. Word 10.
+    pub moment: f32,
+    /// The loss's derivative by the target's logit, before weight and reduction. Word 11.
+    pub d_target: f32,
+    /// By the log-sum-exp. Word 12.
+    pub d_lse: f32,
+    /// By the entropy. Word 13.
+    pub d_entropy: f32,
+}
+
+impl Record {
+    /// From the words.
+    pub fn from_words(words: &[u32; RECORD_WORDS]) -> Self {
+        let float = |at: usize| f32::from_bits(words[at]);
+        Self {
+            loss: float(0),
+            log_p: float(1),
+            lse: float(2),
+            entropy: float(3),
+            argmax: words[4] as i32,
+            status: words[5],
+            kept: words[6] != 0,
+            one_minus_p: float(7),
+            max: float(8),
+            tail: float(9),
+            moment: float(10),
+            d_target: float(11),
+            d_lse: float(12),
+            d_entropy: float(13),
+        }
+    }
+
+    /// To the words.
+    pub fn to_words(&self) -> [u32; RECORD_WORDS] {
+        [
+            self.loss.to_bits(),
+            self.log_p.to_bits(),
+            self.lse.to_bits(),
+            self.entropy.to_bits(),
+            self.argmax as u32,
+            self.status,
+            u32::from(self.kept),
+            self.one_minus_p.to_bits(),
+            self.max.to_bits(),
+            self.tail.to_bits(),
+            self.moment.to_bits(),
+            self.d_target.to_bits(),
+            self.d_lse.to_bits(),
+            self.d_entropy.to_bits(),
+            0,
+            0,
+        ]
+    }
+}
+
+/// The numbers of one dispatch, in the order of `struct Params` in `params.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Params {
+    /// Rows of this dispatch.
+    pub rows: u32,
+    /// Classes.
+    pub vocab: u32,
+    /// Elements from one row to the next.
+    pub stride: u32,
+    /// Groups per line where groups are folded into two dimensions.
+    pub grid_x: u32,
+    /// The element of the first row inside the binding of the logits.
+    pub logits_first: u32,
+    /// The same for the gradient.
+    pub dlogits_first: u32,
+    /// The word of the first target inside its binding.
+    pub targets_first: u32,
+    /// The same for the weights.
+    pub weights_first: u32,
+    /// The same for the records.
+    pub records_first: u32,
+    /// The same for the totals.
+    pub totals_first: u32,
+    /// A sum of [`flag`]s.
+    pub flags: u32,
+    /// 0: `denominator` as given; 1: valid rows; 2: kept rows.
+    pub denominator_kind: u32,
+    /// The given denominator.
+    pub denominator: f32,
+    /// Its reciprocal.
+    pub scale: f32,
+    /// The objective's parameters, see [`parameters`](crate::parameters).
+    pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
+}
+
+impl Params {
+    /// Bytes of the uniform.
+    pub const BYTES: usize = 96;
+
+    /// The uniform's content.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let words = [
+            self.rows,
+            self.vocab,
+            self.stride,
+            self.grid_x,
+            self.logits_first,
+            self.dlogits_first,
+            self.targets_first,
+            self.weights_first,
+            self.records_first,
+            self.totals_first,
+            self.flags,
+            self.denominator_kind,
+            self.denominator.to_bits(),
+            self.scale.to_bits(),
+            // WGSL has literals for neither.
+            f32::NAN.to_bits() & 0x7fff_ffff,
+            f32::NEG_INFINITY.to_bits(),
+        ];
+        let words = words.into_iter().chain(self.objective.map(f32::to_bits));
+        let mut bytes = [0; Self::BYTES];
+        for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
+            into.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+}

@@ -1,0 +1,153 @@
+//! Which files make a shader.
+
+use crate::ShaderObjective;
+use crate::objective::{NO_OBJECTIVE, judge};
+use tokenloss_core::Dtype;
+
+/// How many words a lane loads at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// One. Any row that begins on a whole word.
+    Word,
+    /// Four. Logits and gradient must begin at the same place modulo 16 bytes, and their bindings hold whole
+    /// groups of four words.
+    Vec4,
+}
+
+/// Where the gradient goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// Nowhere: forward only.
+    None,
+    /// Over the logits.
+    InPlace,
+    /// To a binding of its own.
+    OutOfPlace,
+}
+
+/// How the lanes of a workgroup are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    /// A tree in workgroup memory; needs no feature.
+    Tree,
+    /// Subgroup operations; needs them, and subgroups of at least 4 lanes.
+    Subgroup,
+}
+
+/// A compute shader. The entry point is `main`, the workgroup size the override `WG`: a power of two from 8 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// Summarise, judge and push back, one workgroup a row.
+    Evaluate {
+        /// Storage type of logits and gradient.
+        dtype: Dtype,
+        /// Words a load.
+        width: Width,
+        /// Where the gradient goes.
+        store: Store,
+        /// How lanes are merged.
+        reduce: Reduce,
+    },
+    /// Logits to records, one workgroup a row. Knows no objective.
+    Summarise {
+        /// Storage type of the logits.
+        dtype: Dtype,
+        /// Words a load.
+        width: Width,
+        /// How lanes are merged.
+        reduce: Reduce,
+    },
+    /// Logits and records to the gradient, one workgroup a row. Knows no objective.
+    PushBack {
+        /// Storage type of logits and gradient.
+        dtype: Dtype,
+        /// Words a load.
+        width: Width,
+        /// Where the gradient goes.
+        store: Store,
+    },
+    /// Records, targets and weights to totals, one workgroup in all.
+    Totals,
+    /// Logits to gradient as they are: the yardstick of memory speed.
+    Copy,
+}
+
+macro_rules! wgsl {
+    ($file:literal) => {
+        include_str!(concat!("../", $file, ".wgsl"))
+    };
+}
+
+impl Program {
+    /// The text, with an objective's twin in it where the program judges.
+    pub fn assemble(self, objective: &dyn ShaderObjective) -> String {
+        self.assemble_with(&self.judge(objective))
+    }
+
+    /// The part of the text that depends on the objective. Together with the program it identifies the text.
+    pub fn judge(self, objective: &dyn ShaderObjective) -> String {
+        match self {
+            Self::Evaluate { .. } => judge(objective),
+            Self::Summarise { .. } => NO_OBJECTIVE.to_owned(),
+            Self::PushBack { .. } | Self::Totals | Self::Copy => String::new(),
+        }
+    }
+
+    /// The text around what [`judge`](Self::judge) returned.
+    pub fn assemble_with(self, judge: &str) -> String {
+        let head = [wgsl!("params"), wgsl!("math"), wgsl!("row"), wgsl!("objective"), wgsl!("record")];
+        let row = |dtype, width, store, reduce| {
+            [
+                match dtype {
+                    Dtype::F32 => wgsl!("dtype/f32"),
+                    Dtype::F16 => wgsl!("dtype/f16"),
+                    Dtype::Bf16 => wgsl!("dtype/bf16"),
+                },
+                match width {
+                    Width::Word => wgsl!("width/word"),
+                    Width::Vec4 => wgsl!("width/vec4"),
+                },
+                match store {
+                    Store::None => wgsl!("store/none"),
+                    Store::InPlace => wgsl!("store/in_place"),
+                    Store::OutOfPlace => wgsl!("store/out_of_place"),
+                },
+                wgsl!("sweep"),
+                match reduce {
+                    Reduce::Tree => wgsl!("reduce/tree"),
+                    Reduce::Subgroup => wgsl!("reduce/subgroup"),
+                },
+            ]
+        };
+        let mut parts = head.to_vec();
+        match self {
+            Self::Evaluate { dtype, width, store, reduce } => {
+                parts.extend(row(dtype, width, store, reduce));
+                parts.extend([judge, wgsl!("kernel/evaluate")]);
+            }
+            Self::Summarise { dtype, width, reduce } => {
+                parts.extend(row(dtype, width, Store::None, reduce));
+                parts.extend([judge, wgsl!("kernel/evaluate")]);
+            }
+            Self::PushBack { dtype, width, store } => {
+                parts.extend(row(dtype, width, store, Reduce::Tree));
+                parts.push(wgsl!("kernel/push_back"));
+            }
+            Self::Totals => parts.push(wgsl!("kernel/totals")),
+            Self::Copy => parts.push(wgsl!("kernel/copy")),
+        }
+        parts.join("\n")
+    }
+
+    /// The storage bindings, by number. A layout has these, each `read_write`, and the uniform.
+    pub fn bindings(self) -> &'static [u32] {
+        match self {
+            Self::Evaluate { store: Store::OutOfPlace, .. } | Self::PushBack { store: Store::OutOfPlace, .. } => {
+                &[1, 2, 3, 4, 5, 6]
+            }
+            Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],
+            Self::Totals => &[2, 3, 5, 6],
+            Self::Copy => &[1, 4],
+        }
+    }
+}
