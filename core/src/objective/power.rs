@@ -8,7 +8,7 @@ use num_traits::Float;
 /// f(p) = (1 - p^alpha) / alpha        slope = -p^alpha        W(p) = p^alpha (1 - p)
 /// ```
 ///
-/// `alpha = 0` is [`Nll`](crate::Nll), `alpha = 1` is the paper's `-p` (as `1 - p`), `alpha = 10` its `-p^10`.
+/// `alpha = 0` is [`Nll`](struct@crate::Nll), `alpha = 1` is the paper's `-p` (as `1 - p`), `alpha = 10` its `-p^10`.
 /// `W` peaks at `p = alpha / (1 + alpha)`; above `alpha = 1` the objective is prior-leaning.
 ///
 /// **Domain.** `alpha` from -1 to 16. Negative values are more prior-averse than nll and are bounded by what
@@ -40,7 +40,9 @@ impl TokenObjective for Power {
             return super::Nll.of_target(target);
         }
         let alpha = cast::<T>(self.alpha);
-        let exponent = (alpha * target.log_p).min(T::max_value().ln());
+        // One ulp below ln MAX, which itself may be rounded up to where `exp` is infinite, as it is in f32.
+        let greatest = T::max_value().ln() * (T::one() - T::epsilon());
+        let exponent = (alpha * target.log_p).min(greatest);
         TokenEval { loss: -exponent.exp_m1() / alpha, slope: -exponent.exp(), kept: true }
     }
 }
