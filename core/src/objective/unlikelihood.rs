@@ -13,8 +13,9 @@ use num_traits::Float;
 ///
 /// **Domain.** `eps` from 1e-6 to 1; the paper's code fixes it at 1e-3, the default.
 ///
-/// **Numerics.** Near p = 1 the argument is `one_minus_p + eps`, near p = 0 it is `ln_1p(eps - p)`, so that a
-/// loss near 0 keeps the relative accuracy of `eps - p`.
+/// **Numerics.** The loss is 0 at p = eps, so it is `ln_1p(eps - p)` where `1 - p + eps` is above 1/2 and the
+/// logarithm of that sum below. The difference is `eps - p` up to p = 1/2 and `(1 - p) - (1 - eps)` beyond,
+/// which at `eps = 1` is `1 - p` exactly: the loss keeps the relative accuracy of `eps - p`.
 ///
 /// ```
 /// use tokenloss_core::{TokenObjective, Unlikelihood};
@@ -37,7 +38,13 @@ impl TokenObjective for Unlikelihood {
         let eps = cast::<T>(self.eps);
         let p = target.p();
         let rest = target.one_minus_p + eps;
-        let loss = if p + p < T::one() { (eps - p).ln_1p() } else { rest.ln() };
+        let loss = if p + p < T::one() {
+            (eps - p).ln_1p()
+        } else if rest + rest > T::one() {
+            (target.one_minus_p - (T::one() - eps)).ln_1p()
+        } else {
+            rest.ln()
+        };
         TokenEval { loss, slope: -p / rest, kept: true }
     }
 }
