@@ -124,10 +124,9 @@ impl Objective {
         };
         let mut inner = None;
         for argument in arguments().filter(mine) {
-            if let Some(("inner", value)) = argument.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
-                if inner.replace(value).is_some() {
-                    return Err(SpecError::Twice("inner"));
-                }
+            let (key, value) = argument.split_once('=').unwrap_or((argument, ""));
+            if key.trim() == "inner" && inner.replace(value.trim()).is_some() {
+                return Err(SpecError::Twice("inner"));
             }
         }
         let inner_name = inner.ok_or(SpecError::Inner(""))?;
