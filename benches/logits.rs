@@ -18,8 +18,9 @@ fn logits<E: Element>(rows: usize, vocab: usize, targets: &[i32]) -> Vec<E> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 24) as f32
     };
-    let mut z: Vec<E> =
-        (0..rows * vocab).map(|_| E::from_f32(3.0 * (uniform() + uniform() + uniform() + uniform() - 2.0))).collect();
+    let mut z: Vec<E> = (0..rows * vocab)
+        .map(|_| E::from_f32(3.0 * (uniform() + uniform() + uniform() + uniform() - 2.0)))
+        .collect();
     for (row, &target) in targets.iter().enumerate() {
         z[row * vocab + target as usize] = E::from_f32(4.0 + 12.0 * uniform());
     }
@@ -69,7 +70,14 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
     let bytes = 2.0 * (rows * vocab * E::DTYPE.bytes()) as f64;
     println!(
         "{:8} {:4} {rows:5} x {vocab:6}  copy {:7.2} ms {:5.1} GB/s   out of place {:5.2}x   in place {:5.2}x   losses only {:5.2}x   {:.3} ns/logit",
-        level.name(), E::DTYPE.name(), copy * 1e3, bytes / copy / 1e9, out_of_place / copy, in_place / copy, read / copy, out_of_place / (rows * vocab) as f64 * 1e9,
+        level.name(),
+        E::DTYPE.name(),
+        copy * 1e3,
+        bytes / copy / 1e9,
+        out_of_place / copy,
+        in_place / copy,
+        read / copy,
+        out_of_place / (rows * vocab) as f64 * 1e9,
     );
 }
 
@@ -80,7 +88,16 @@ fn main() {
         bench::<bf16>(level, 256, 128_256);
         bench::<f16>(level, 256, 128_256);
     }
-    for (rows, vocab) in [(256, 32_000), (256, 50_257), (256, 128_256), (256, 262_144), (16, 128_256), (64, 128_256), (1024, 128_256), (4096, 32_000)] {
+    for (rows, vocab) in [
+        (256, 32_000),
+        (256, 50_257),
+        (256, 128_256),
+        (256, 262_144),
+        (16, 128_256),
+        (64, 128_256),
+        (1024, 128_256),
+        (4096, 32_000),
+    ] {
         bench::<f32>(Level::best(), rows, vocab);
     }
 }

@@ -76,7 +76,9 @@ pub fn push_back<T: Float>(
         } else if partials.d_entropy == T::zero() {
             partials.d_lse * p
         } else {
-            p * (partials.d_lse - partials.d_entropy * (z - row.stats.lse() + entropy))
+            // Not z - lse, whose rounding is that of the maximum.
+            let log_p = (z - row.stats.max) - row.stats.tail.ln_1p();
+            p * (partials.d_lse - partials.d_entropy * (log_p + entropy))
         };
     }
 }

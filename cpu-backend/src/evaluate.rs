@@ -213,11 +213,11 @@ fn push_back<L: Lanes>(
     };
     match logits {
         Logits::Read(_) => {}
-        Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
-            .with_min_len(least)
-            .for_each(|(row, out)| {
+        Logits::OutOfPlace { logits, dlogits } => {
+            (dlogits.par_chunks_mut(stride).enumerate()).with_min_len(least).for_each(|(row, out)| {
                 push(row, Row::Into(&logits[row * stride..row * stride + vocab], &mut out[..vocab]))
-            }),
+            })
+        }
         Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
             .for_each(|(row, z)| push(row, Row::InPlace(&mut z[..vocab]))),
     }
@@ -246,14 +246,8 @@ impl Backend for Cpu {
         let logits = Logits::Read(logits);
         logits.check(batch.shape())?;
         check_length("summaries", rows, summaries.len())?;
-        let pass = Pass {
-            level: self.level,
-            batch,
-            objective: &Unjudged,
-            scale: 0.0,
-            moment: true,
-            stream: false,
-        };
+        let pass =
+            Pass { level: self.level, batch, objective: &Unjudged, scale: 0.0, moment: true, stream: false };
         let rows = match E::any(logits) {
             AnyLogits::F32(mut logits) => pass.run(&mut logits),
             AnyLogits::F16(mut logits) => pass.run(&mut logits),

@@ -5,10 +5,10 @@ use crate::simd::{Kernel, Simd};
 use core::fmt;
 use core::str::FromStr;
 
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 
 /// An instruction set that this machine has. A value of this type is the proof: it cannot be made for a set
 /// that is absent.

@@ -12,8 +12,8 @@ use tokenloss_core::{RowPartials, RowStats, RowSummary};
 /// Logits in a block: 16 KiB of exponentials and at most 16 KiB of logits, which a 32 KiB cache just holds.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Vectors that are added up before their sum joins the block's, so that rounding errors of a long sum do not
-/// pile up: at most 8 + 128 additions lie on the path of any term at eight lanes.
+/// Vectors that are added up plainly before their sum joins the block's, whose own rounding errors are carried
+/// along: equal logits would otherwise all round the same way.
 const RUN: usize = 8;
 
 /// What a thread keeps from row to row.
@@ -113,14 +113,14 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
 
     let at = s.splat(max);
     let zero = s.splat(0.0);
-    let mut total = Sums { tail: zero, ties: zero, moment: zero };
+    let mut total = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
     let whole = z.len() - z.len() % S::LANES;
     let step = RUN * S::LANES;
 
     let mut start = 0;
     while start < whole {
         let end = (start + step).min(whole);
-        let mut run = Sums { tail: zero, ties: zero, moment: zero };
+        let mut run = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
         let mut i = start;
         while i < end {
             // The next block is on its way while this one is computed.
@@ -148,7 +148,7 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
     let ties = f64::from(s.horizontal_sum(total.ties)) - 1.0;
     Block {
         max,
-        tail: f64::from(s.horizontal_sum(total.tail)) + ties,
+        tail: f64::from(s.horizontal_sum(s.add(total.tail, total.carry))) + ties,
         moment: if MOMENT { f64::from(s.horizontal_sum(total.moment)) } else { 0.0 },
     }
 }
@@ -156,6 +156,8 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
 struct Sums<V> {
     /// Shares of logits below the maximum.
     tail: V,
+    /// What additions to the tail have rounded away.
+    carry: V,
     /// Logits equal to the maximum.
     ties: V,
     moment: V,
@@ -164,7 +166,10 @@ struct Sums<V> {
 impl<V: Copy> Sums<V> {
     #[inline(always)]
     fn add<S: Simd<V = V>>(&mut self, s: S, other: &Self) {
-        self.tail = s.add(self.tail, other.tail);
+        let tail = s.add(self.tail, other.tail);
+        let lost = s.add(s.sub(self.tail, tail), other.tail);
+        self.carry = s.add(self.carry, lost);
+        self.tail = tail;
         self.ties = s.add(self.ties, other.ties);
         self.moment = s.add(self.moment, other.moment);
     }

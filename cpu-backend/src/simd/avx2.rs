@@ -191,10 +191,8 @@ fn round_bf16(v: __m256) -> __m128i {
         let bits = _mm256_castps_si256(v);
         let upper = _mm256_srli_epi32::<16>(bits);
         let odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-        let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(
-            bits,
-            _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)),
-        ));
+        let rounded =
+            _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))));
         let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
         let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
         let words = _mm256_blendv_epi8(rounded, quiet, nan);

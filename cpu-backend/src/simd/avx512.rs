@@ -179,10 +179,8 @@ fn round_bf16(v: __m512) -> __m256i {
         let bits = _mm512_castps_si512(v);
         let upper = _mm512_srli_epi32::<16>(bits);
         let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-        let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(
-            bits,
-            _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)),
-        ));
+        let rounded =
+            _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))));
         let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
         let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
         _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet))

@@ -55,8 +55,7 @@ impl Simd for Portable {
         // The low bits of n + 1.5 * 2^23 are those of the integer n; a conversion would not vectorise.
         const MAGIC: f32 = 12_582_912.0;
         const ONE: u32 = 1.0f32.to_bits();
-        let scaled =
-            zip(x, n, |x, n| x * f32::from_bits(((n + MAGIC).to_bits() << 23).wrapping_add(ONE)));
+        let scaled = zip(x, n, |x, n| x * f32::from_bits(((n + MAGIC).to_bits() << 23).wrapping_add(ONE)));
         self.keep_unless_lt(scaled, a, b)
     }
     #[inline(always)]

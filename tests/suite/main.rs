@@ -1,0 +1,7 @@
+//! The backends, each against the oracle and against the other.
+
+mod accuracy;
+mod bad_input;
+mod cpu;
+mod inputs;
+mod oracle;
