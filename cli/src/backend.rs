@@ -65,3 +65,8 @@ impl Engine {
         }
     }
 }
+
+/// The GPU adapters of this machine: name and interface.
+pub(crate) fn adapters() -> Vec<(String, String)> {
+    Vec::new()
+}

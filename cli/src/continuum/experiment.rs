@@ -4,11 +4,12 @@ use super::model::{Model, Score, Sizes, Workspace};
 use super::source::{Examples, Source, stream};
 use crate::backend::Engine;
 use crate::progress::Progress;
+use crate::spec::Spec;
 use anyhow::Result;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use tokenloss::{Nll, Objective};
+use tokenloss::Nll;
 
 /// Everything that decides the outcome.
 #[derive(Debug, Clone)]
@@ -31,14 +32,14 @@ pub(super) struct Setup {
     pub(super) examples: usize,
     /// Rows of a batch.
     pub(super) batch: usize,
-    /// Learning rates of pretraining and fine-tuning.
-    pub(super) rates: (f32, f32),
+    /// Learning rate of pretraining and fine-tuning.
+    pub(super) rate: f32,
     /// Test sentences.
     pub(super) test: usize,
     /// Shares of wrong labels.
     pub(super) noise: Vec<f64>,
     /// Objectives.
-    pub(super) objectives: Vec<Objective>,
+    pub(super) specs: Vec<Spec>,
 }
 
 /// One fine-tuning run.
@@ -48,10 +49,8 @@ pub(super) struct Run {
     pub(super) capability: usize,
     /// Index into `noise`.
     pub(super) noise: usize,
-    /// Index into `objectives`.
+    /// Index into `specs`.
     pub(super) objective: usize,
-    /// Index of the seed.
-    pub(super) seed: usize,
     /// On the test sentences, afterwards.
     pub(super) test: Score,
     /// On the fine-tuning labels, wrong ones included, afterwards.
@@ -87,13 +86,13 @@ struct World {
 impl Setup {
     /// Fine-tuning runs.
     pub(super) fn runs(&self) -> usize {
-        self.pretrain.len() * self.noise.len() * self.objectives.len() * self.seeds
+        self.pretrain.len() * self.noise.len() * self.specs.len() * self.seeds
     }
 
     /// Logits that the whole experiment evaluates.
     pub(super) fn logits(&self) -> u64 {
         let pretrain = self.seeds * self.pretrain.iter().max().unwrap_or(&0) * self.batch;
-        let tuning = self.runs() * (2 * self.steps * self.batch + self.test);
+        let tuning = self.runs() * (self.steps * self.batch + self.examples + self.test);
         ((pretrain + tuning) * self.sizes.vocab) as u64
     }
 
@@ -108,7 +107,7 @@ impl Setup {
         let mut jobs = Vec::with_capacity(self.runs());
         for capability in 0..self.pretrain.len() {
             for noise in 0..self.noise.len() {
-                for objective in 0..self.objectives.len() {
+                for objective in 0..self.specs.len() {
                     jobs.extend((0..self.seeds).map(|seed| (capability, noise, objective, seed)));
                 }
             }
@@ -123,14 +122,14 @@ impl Setup {
                 let mut order = Order::new(stream(self.seed.wrapping_add(seed as u64), 5), self.examples);
                 for step in 0..self.steps {
                     let Examples { contexts, labels } = order.next(examples, self.batch);
-                    let rate = self.rates.1 * cosine(step, self.steps);
-                    let objective = &self.objectives[objective];
+                    let rate = self.rate * cosine(step, self.steps);
+                    let objective = &self.specs[objective].objective;
                     model.step(&mut work, engine, objective, &contexts, &labels, rate)?;
                     progress.advance(1);
                 }
                 let test = model.score(&mut work, engine, &world.test)?;
                 let training = model.score(&mut work, engine, examples)?;
-                Ok(Run { capability, noise, objective, seed, test, training })
+                Ok(Run { capability, noise, objective, test, training })
             })
             .collect::<Result<_>>()?;
         progress.done();
@@ -161,7 +160,7 @@ impl Setup {
             }
             if step < most {
                 let examples = source.training(&mut text, self.batch, self.ambiguity);
-                let rate = self.rates.0 * (((step + 1) as f32) / warm_up as f32).min(1.0);
+                let rate = self.rate * (((step + 1) as f32) / warm_up as f32).min(1.0);
                 model.step(&mut work, engine, &Nll.into(), &examples.contexts, &examples.labels, rate)?;
                 progress.advance(1);
             }

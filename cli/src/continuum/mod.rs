@@ -2,85 +2,147 @@
 
 mod experiment;
 mod model;
+mod picture;
+mod report;
 mod source;
 
 use crate::backend::Choice;
+use crate::draw;
 use crate::progress::Progress;
-use anyhow::Result;
+use crate::spec::{COMPARED, Spec};
+use anyhow::{Result, ensure};
 use clap::Args;
 use experiment::Setup;
 use model::Sizes;
-use tokenloss::Objective;
+use report::Report;
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// Options of `tokenloss continuum`.
 #[derive(Debug, Args)]
 pub(crate) struct Continuum {
     #[command(flatten)]
     backend: Choice,
+    /// Objectives to compare, each an option of its own; those of the paper by default
+    #[arg(long = "objective", value_name = "SPEC", default_values_t = COMPARED.map(String::from))]
+    objectives: Vec<String>,
+    /// Shares of wrong labels in the fine-tuning data
+    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.1, 0.3], value_name = "SHARES")]
+    noise: Vec<f64>,
+    /// The first seed: source, data, weights and order of the rest follow from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How many seeds
     #[arg(long, default_value_t = 3)]
     seeds: usize,
-    #[arg(long, default_value_t = 256)]
-    vocab: usize,
-    #[arg(long, default_value_t = 8)]
-    classes: usize,
-    #[arg(long, default_value_t = 32)]
-    dim: usize,
-    #[arg(long, default_value_t = 128)]
-    hidden: usize,
-    #[arg(long, default_value_t = 0.2)]
-    ambiguity: f64,
-    #[arg(long, value_delimiter = ',', default_values_t = [20, 300, 2000])]
+    /// Pretraining steps of the weak, the intermediate and the strong model
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 250, 1000], value_name = "STEPS")]
     pretrain: Vec<usize>,
-    #[arg(long, default_value_t = 300)]
+    /// Fine-tuning steps
+    #[arg(long, default_value_t = 600)]
     steps: usize,
+    /// Fine-tuning sentences, taken in another order in every epoch
+    #[arg(long, default_value_t = 8192)]
+    examples: usize,
+    /// Rows of a batch
     #[arg(long, default_value_t = 128)]
     batch: usize,
-    #[arg(long, default_value_t = 4096)]
-    examples: usize,
-    #[arg(long, default_value_t = 0.003)]
-    pretrain_rate: f32,
-    #[arg(long, default_value_t = 0.003)]
+    /// Learning rate of pretraining and fine-tuning, the same for every objective
+    #[arg(long, default_value_t = 0.01)]
     rate: f32,
+    /// Tokens
+    #[arg(long, default_value_t = 128)]
+    vocab: usize,
+    /// Classes of tokens in the source: the more, the harder it is to learn
+    #[arg(long, default_value_t = 4)]
+    classes: usize,
+    /// Share of pretraining sentences that do not end in the best token
+    #[arg(long, default_value_t = 0.2)]
+    ambiguity: f64,
+    /// Width of an embedding
+    #[arg(long, default_value_t = 32)]
+    dim: usize,
+    /// Width of the hidden layer
+    #[arg(long, default_value_t = 128)]
+    hidden: usize,
+    /// Test sentences, made of pairs of tokens that no training sentence has
     #[arg(long, default_value_t = 2048)]
     test: usize,
-    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.1, 0.3])]
-    noise: Vec<f64>,
-    #[arg(long = "objective")]
-    objectives: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write PREFIX.svg and PREFIX.png
+    #[arg(long, default_value = "tokenloss-continuum", value_name = "PREFIX")]
+    out: PathBuf,
 }
 
 impl Continuum {
+    /// Runs it.
     pub(crate) fn run(self) -> Result<()> {
+        let since = Instant::now();
+        let setup = self.setup()?;
+        draw::check_prefix(&self.out)?;
         let engine = self.backend.open()?;
-        let specs: Vec<String> = if self.objectives.is_empty() {
-            ["nll", "power:alpha=0.5", "power:alpha=1", "power:alpha=10", "thresholded:inner=nll,lo=0.2"].map(String::from).to_vec()
-        } else { self.objectives.clone() };
-        let objectives: Vec<Objective> = specs.iter().map(|s| Objective::parse(s).map_err(|e| anyhow::anyhow!("{e}"))).collect::<Result<_>>()?;
-        let setup = Setup {
-            seed: self.seed, seeds: self.seeds, sizes: Sizes { vocab: self.vocab, dim: self.dim, hidden: self.hidden },
-            classes: self.classes, ambiguity: self.ambiguity, pretrain: self.pretrain, steps: self.steps, examples: self.examples, batch: self.batch,
-            rates: (self.pretrain_rate, self.rate), test: self.test, noise: self.noise, objectives,
-        };
-        eprintln!("{} {} logits", engine.describe(), setup.logits());
+        eprintln!(
+            "{} fine-tuning runs of {} steps, {:.1} G logits, on {}",
+            setup.runs(),
+            setup.steps,
+            setup.logits() as f64 / 1e9,
+            engine.describe()
+        );
         let outcome = setup.run(&engine, &Progress::new())?;
-        for c in 0..setup.pretrain.len() {
-            let acc: f64 = outcome.bases.iter().map(|b| b[c].test.accuracy).sum::<f64>() / setup.seeds as f64;
-            let tp: f64 = outcome.bases.iter().map(|b| b[c].test.mean_p).sum::<f64>() / setup.seeds as f64;
-            println!("capability {c}: base acc {acc:.4} test p {tp:.4}");
-            for n in 0..setup.noise.len() {
-                let p: f64 = outcome.bases.iter().map(|b| b[c].training[n].mean_p).sum::<f64>() / setup.seeds as f64;
-                print!("  noise {:.2} p {p:.4} |", setup.noise[n]);
-                for o in 0..setup.objectives.len() {
-                    let x: Vec<f64> = outcome.runs.iter().filter(|r| r.capability == c && r.noise == n && r.objective == o).map(|r| r.test.accuracy).collect();
-                    let m = x.iter().sum::<f64>() / x.len() as f64;
-                    let sd = (x.iter().map(|x| (x - m).powi(2)).sum::<f64>() / (x.len() as f64 - 1.0).max(1.0)).sqrt();
-                    print!(" {:5.1}+-{:4.1}", 100.0 * m, 100.0 * sd);
-                }
-                println!();
-            }
+        let report = Report::new(&setup, &outcome, engine.describe());
+        let files = draw::save_both(&picture::picture(&report)?, &self.out)?;
+        if self.json {
+            let mut json = serde_json::to_value(&report)?;
+            json["seconds"] = since.elapsed().as_secs_f64().into();
+            println!("{json:#}");
+        } else {
+            report.print();
         }
+        let seconds = since.elapsed().as_secs_f64();
+        eprintln!("wrote {} and {} after {seconds:.1} s", files[0].display(), files[1].display());
         Ok(())
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        let at_least = |what: &str, value: usize, least: usize| {
+            ensure!(value >= least, "{what}: expected at least {least}, got {value}");
+            Ok(())
+        };
+        at_least("seeds", self.seeds, 1)?;
+        at_least("steps", self.steps, 1)?;
+        at_least("examples", self.examples, 1)?;
+        at_least("batch", self.batch, 1)?;
+        at_least("vocab", self.vocab, 8)?;
+        at_least("classes", self.classes, 1)?;
+        at_least("dim", self.dim, 1)?;
+        at_least("hidden", self.hidden, 1)?;
+        at_least("test", self.test, 1)?;
+        ensure!(self.vocab <= 4096, "vocab: expected at most 4096, got {}", self.vocab);
+        ensure!(self.rate > 0.0 && self.rate.is_finite(), "rate: expected a positive number, got {}", self.rate);
+        for share in self.noise.iter().chain([&self.ambiguity]) {
+            ensure!((0.0..=1.0).contains(share), "noise, ambiguity: expected 0 to 1, got {share}");
+        }
+        ensure!(
+            self.pretrain.is_sorted_by(|a, b| a < b),
+            "pretrain: expected rising numbers of steps, got {:?}",
+            self.pretrain
+        );
+        Ok(Setup {
+            seed: self.seed,
+            seeds: self.seeds,
+            sizes: Sizes { vocab: self.vocab, dim: self.dim, hidden: self.hidden },
+            classes: self.classes,
+            ambiguity: self.ambiguity,
+            pretrain: self.pretrain.clone(),
+            steps: self.steps,
+            examples: self.examples,
+            batch: self.batch,
+            rate: self.rate,
+            test: self.test,
+            noise: self.noise.clone(),
+            specs: Spec::parse_all(&self.objectives)?,
+        })
     }
 }

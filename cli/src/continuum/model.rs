@@ -81,7 +81,6 @@ pub(super) struct Model {
 /// The buffers of a pass over at most `rows` rows.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    sizes: Sizes,
     layout: Layout,
     x: Vec<f32>,
     h: Vec<f32>,
@@ -96,7 +95,6 @@ impl Workspace {
     pub(super) fn new(sizes: Sizes, rows: usize) -> Self {
         let layout = sizes.layout();
         Self {
-            sizes,
             x: vec![0.0; rows * 2 * sizes.dim],
             h: vec![0.0; rows * sizes.hidden],
             logits: vec![0.0; rows * sizes.vocab],
