@@ -179,7 +179,8 @@ pub fn peak<O: TokenObjective>(objective: &O) -> Peak {
     const RATIO: f64 = 0.618_033_988_749_894_9;
     let (mut left, mut right) = (to - RATIO * (to - from), from + RATIO * (to - from));
     let (mut at_left, mut at_right) = (at(left), at(right));
-    while to - from > 1e-9 {
+    // A ratio of .618 to the 80th is 2e-17: down to rounding, for a peak that is a kink of the slope.
+    for _ in 0..80 {
         if at_left > weight {
             (weight, y) = (at_left, left);
         }
@@ -229,12 +230,12 @@ fn refined(f: &impl Fn(f64) -> f64, from: f64, to: f64, whole: f64, tolerance: f
 ///
 /// **Method.** Composite Gauss-Legendre of order 10 in logit, where the integrand decays exponentially at
 /// both ends, on panels of width 1 cut at the declared kinks. Panels are halved as long as that changes
-/// anything, which takes care of a kink in the slope that is not declared.
+/// anything, which takes care of most kinks that are not declared.
 ///
-/// **Accuracy.** 1e-12 of the integral over [0, 1] for every listed objective, gated ones too; about 1e-6
-/// where an objective of your own has a jump that it does not declare. p below 1e-307 is left out, which
-/// matters only to `power` below `alpha = -0.95`: at -1 the integral does not exist, and what is returned
-/// (706) says nothing.
+/// **Accuracy.** 1e-12 of the integral over [0, 1] for every listed objective, gated ones too. A kink that is
+/// not declared, such as that of `huber` in a gate with two bounds of its own, is found unless it lies in the
+/// outermost 0.7 % of a panel: then 1e-5 at worst. p below 1e-307 is left out, which matters only to `power`
+/// below `alpha = -0.95`: at -1 the integral does not exist, and what is returned (706) says nothing.
 ///
 /// ```
 /// use tokenloss_core::{Power, theory};

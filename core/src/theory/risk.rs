@@ -268,7 +268,7 @@ pub fn side_condition<O1: TokenObjective, O2: TokenObjective>(f1: &O1, f2: &O2) 
 /// dp/dt = p (1 - p) W(p)        time = integral of dy / W over the logits between
 /// ```
 ///
-/// For the power family from .001 to .5: 7.9 at `alpha = 0`, 64.5 at 1/2, 1018 at 1. This is why `1 - p` stalls
+/// For the power family from .001 to .5: 7.9 at `alpha = 0`, 64.3 at 1/2, 1013 at 1. This is why `1 - p` stalls
 /// where the model is weak.
 ///
 /// **Domain.** `0 < from <= to < 1`; NaN otherwise. +infinity where `W` is 0 or negative on the way.

@@ -1,0 +1,16 @@
+//! The tests of tokenloss-core, one binary so that it links once.
+//!
+//! Inputs are drawn from the list of objectives and its declared domains ([`draw`]): a new line in
+//! `for_each_objective!` is under every test here that is not about one objective by name. Seeds are fixed, so
+//! that a red test is red for everybody; raise `PROPTEST_CASES` to look further.
+
+mod accuracy;
+mod draw;
+mod errors;
+mod golden;
+mod gradient;
+mod limits;
+mod oracle;
+mod risk;
+mod spec;
+mod theory;
