@@ -96,6 +96,10 @@ impl Objective {
     /// | `OnlyTopLogP-q`, `OnlyBottomLogP-q` | `thresholded:inner=nll` with `lo=q`, `hi=q` |
     /// | `UnlikehoodTop-q`, `UnlikehoodBottom-q` | `thresholded:inner=unlikelihood,eps=0.001` with `lo=q`, `hi=q` |
     ///
+    /// That code asserts `0 <= q < 1` for its Top keys and `0 < q <= 1` for its Bottom keys. Both ends are
+    /// accepted here, as `lo` and `hi` accept them: at the end that it refuses, a gate keeps only the rows whose
+    /// p is exactly 1, or 0.
+    ///
     /// That code divides by the rows that a threshold keeps: use [`Denominator::Kept`](crate::Denominator::Kept)
     /// with the thresholded keys to get its step size.
     ///
