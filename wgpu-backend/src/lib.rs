@@ -1,1 +1,76 @@
-//! placeholder
+//! # tokenloss-wgpu
+//!
+//! The objectives of [`tokenloss_core`] on any Vulkan, Metal or DX12 adapter, through [`wgpu`].
+//!
+//! With host slices, on a device of its own:
+//!
+//! ```
+//! use tokenloss_core::{Batch, Evaluate, Logits, Outputs, Power, Reduction, Shape};
+//! use tokenloss_wgpu::{Gpu, GpuError};
+//!
+//! let gpu = match Gpu::new() {
+//!     Ok(gpu) => gpu,
+//!     Err(GpuError::NoAdapter { reason }) => {
+//!         println!("no adapter: {reason}");
+//!         return Ok(());
+//!     }
+//!     Err(other) => return Err(other),
+//! };
+//!
+//! let logits = [2.0f32, 0.0, -1.0, 0.0, 1.0, 3.0];
+//! let (mut dlogits, mut losses) = ([0.0f32; 6], [0.0f32; 2]);
+//! let totals = gpu.evaluate(
+//!     &Power::new(1.0)?,
+//!     Reduction::default(),
+//!     &Batch::new(Shape::new(2, 3)?, &[0, 1])?,
+//!     Logits::OutOfPlace { logits: &logits, dlogits: &mut dlogits },
+//!     Outputs { losses: Some(&mut losses), ..Outputs::default() },
+//! )?;
+//! let p = 1.0 / (1.0 + (-2.0f32).exp() + (-3.0f32).exp());
+//! assert!((losses[0] - (1.0 - p)).abs() < 1e-6);
+//! assert!((totals.loss() - f64::from(losses[0] + losses[1]) / 2.0).abs() < 1e-6);
+//! # Ok::<(), GpuError>(())
+//! ```
+//!
+//! With buffers of your own, [`Kernels::encode`] records into your encoder and does nothing else: it never
+//! submits, reads nothing back, and takes each tensor as a part of any buffer. Batches that exceed a binding or
+//! a dispatch are split; [`requirements`] says beforehand what a shape takes.
+//!
+//! **Accuracy.** Arithmetic is f32; exponentials and logarithms are polynomials of this crate's own, because
+//! drivers' lose the digits that a confident row needs. A row's gradient keeps its relative accuracy at margins
+//! up to 80; below -87 an exponential is 0.
+//!
+//! **Repeatability.** No atomics: the same device gives the same bits on every run.
+//!
+//! **Non-finite logits.** -infinity is a mask. A row with a NaN or a +infinity in it, or with nothing but masks, is
+//! NaN in all its outputs, and its record's status says why. A masked target's infinite loss is computed with the
+//! device's own infinity.
+//!
+//! **A device without our help.** `default-features = false` leaves out [`Gpu`] and with it wgpu's own backends;
+//! [`Kernels`] needs only your device.
+#![forbid(unsafe_code)]
+
+mod error;
+#[cfg(feature = "device")]
+mod gpu;
+mod job;
+mod kernels;
+mod plan;
+#[cfg(feature = "device")]
+mod time;
+mod variant;
+#[cfg(feature = "device")]
+mod words;
+
+pub use error::GpuError;
+#[cfg(feature = "device")]
+pub use gpu::{AdapterSummary, Gpu, GpuOptions};
+pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
+pub use kernels::Kernels;
+pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
+#[cfg(feature = "device")]
+pub use time::TimedGradient;
+pub use tokenloss_shaders as shaders;
+pub use tokenloss_shaders::{Record, ShaderObjective};
+pub use variant::Variant;
+pub use wgpu;

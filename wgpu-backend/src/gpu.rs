@@ -1,0 +1,611 @@
+//! A device of our own, and host slices.
+
+use crate::kernels::{Scale, ready};
+use crate::{Data, Gradient, GpuError, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokenloss_core::{
+    Backend, Batch, Denominator, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
+    RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, Totals,
+};
+use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
+use wgpu::util::DeviceExt;
+
+/// The most bytes of logits that are uploaded at once.
+const SLICE_BYTES: u64 = 128 << 20;
+
+/// A device with its kernels: computes host slices, uploading them in slices of rows where they are larger than
+/// the device's buffers. Implements [`Backend`] and [`Evaluate`].
+///
+/// Whoever has a device and buffers already uses [`Kernels`] and skips the copies.
+#[derive(Debug)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    kernels: Kernels,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+/// How a [`Gpu`] is opened.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// The adapter whose name contains this; the fastest without.
+    pub adapter: Option<String>,
+    /// The variant; the best that the adapter runs without.
+    pub variant: Option<Variant>,
+    /// The limits to ask for; all that the adapter has without.
+    pub limits: Option<wgpu::Limits>,
+}
+
+/// An adapter, as a line of a table.
+#[derive(Debug, Clone)]
+pub struct AdapterSummary {
+    /// Its name.
+    pub name: String,
+    /// Vulkan, Metal, DX12.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// Discrete, integrated, software.
+    pub kind: wgpu::DeviceType,
+    /// What it has.
+    pub limits: wgpu::Limits,
+    /// What it runs.
+    pub variants: Vec<Variant>,
+}
+
+impl AdapterSummary {
+    fn of(adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let runs = |variant: &Variant| variant.check(adapter.features(), &info).is_ok();
+        Self {
+            variants: Variant::ALL.into_iter().filter(runs).collect(),
+            limits: adapter.limits(),
+            backend: info.backend.to_string(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            kind: info.device_type,
+            name: info.name,
+        }
+    }
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+}
+
+impl Gpu {
+    /// The fastest adapter, with all its limits and the best variant that it runs.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`] where there is none; [`GpuError::NoDevice`].
+    pub fn new() -> Result<Self, GpuError> {
+        Self::with_options(&GpuOptions::default())
+    }
+
+    /// An adapter by name, a variant, or lower limits.
+    ///
+    /// # Errors
+    /// * [`GpuError::NoAdapter`], [`GpuError::NoDevice`].
+    /// * [`GpuError::MissingFeature`], [`GpuError::SubgroupSize`] where the adapter does not run the variant.
+    /// * [`GpuError::MissingLimit`] where the limits are too low for any shape.
+    pub fn with_options(options: &GpuOptions) -> Result<Self, GpuError> {
+        let instance = instance();
+        let adapter = match &options.adapter {
+            None => {
+                let request = instance.request_adapter(&wgpu::RequestAdapterOptions {
+                    power_preference: wgpu::PowerPreference::HighPerformance,
+                    ..Default::default()
+                });
+                pollster::block_on(request).map_err(|e| GpuError::NoAdapter { reason: e.to_string() })?
+            }
+            Some(name) => pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+                .into_iter()
+                .find(|adapter| adapter.get_info().name.contains(name.as_str()))
+                .ok_or_else(|| GpuError::NoAdapter { reason: format!("none is called '{name}'") })?,
+        };
+        let info = adapter.get_info();
+        let variant = options.variant.unwrap_or_else(|| Variant::best(adapter.features(), &info));
+        variant.check(adapter.features(), &info)?;
+        let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("tokenloss"),
+            required_features: variant.features() | (timestamps & adapter.features()),
+            required_limits: options.limits.clone().unwrap_or_else(|| adapter.limits()),
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request)
+            .map_err(|e| GpuError::NoDevice { adapter: info.name, reason: e.to_string() })?;
+        let kernels = Kernels::with_variant(&device, variant)?;
+        Ok(Self::of_parts(device, queue, kernels))
+    }
+
+    /// A device of the caller's, with the best variant that it was created for. Replaces its device-lost
+    /// callback.
+    ///
+    /// # Errors
+    /// [`GpuError::MissingLimit`].
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, GpuError> {
+        let variant = Variant::best(device.features(), &device.adapter_info());
+        let kernels = Kernels::with_variant(&device, variant)?;
+        Ok(Self::of_parts(device, queue, kernels))
+    }
+
+    fn of_parts(device: wgpu::Device, queue: wgpu::Queue, kernels: Kernels) -> Self {
+        let lost = Arc::<Mutex<Option<String>>>::default();
+        let into = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            let text = if message.is_empty() { format!("{reason:?}") } else { message };
+            into.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        });
+        Self { device, queue, kernels, lost }
+    }
+
+    /// Every adapter of this machine.
+    pub fn adapters() -> Vec<AdapterSummary> {
+        let adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
+        adapters.iter().map(AdapterSummary::of).collect()
+    }
+
+    /// The adapter behind the device.
+    pub fn info(&self) -> wgpu::AdapterInfo {
+        self.device.adapter_info()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// The kernels on it.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    fn check_lost(&self) -> Result<(), GpuError> {
+        match &*self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(GpuError::DeviceLost { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns what wgpu reports on the side into errors. Without a scope it would end the process.
+    pub(crate) fn guarded<T>(
+        &self,
+        bytes: u64,
+        work: impl FnOnce() -> Result<T, GpuError>,
+    ) -> Result<T, GpuError> {
+        self.check_lost()?;
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let result = work();
+        let reported = [internal.pop(), memory.pop()].map(ready);
+        let reported = reported.into_iter().chain([ready(validation.pop())]).flatten().flatten();
+        let errors: Vec<wgpu::Error> = reported.collect();
+        self.check_lost()?;
+        for error in errors {
+            return Err(match error {
+                wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory { bytes },
+                other => GpuError::Internal { reason: other.to_string() },
+            });
+        }
+        result
+    }
+
+    pub(crate) fn submit_and_wait(&self, encoder: wgpu::CommandEncoder) -> Result<(), GpuError> {
+        self.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
+    fn wait(&self) -> Result<(), GpuError> {
+        match self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            Ok(_) => self.check_lost(),
+            Err(error) => {
+                self.check_lost()?;
+                Err(GpuError::Internal { reason: error.to_string() })
+            }
+        }
+    }
+
+    pub(crate) fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tokenloss slice"),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    pub(crate) fn upload(&self, words: &[u32]) -> wgpu::Buffer {
+        self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: Some("tokenloss slice"),
+            contents: bytemuck::cast_slice(words),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        })
+    }
+
+    /// Reads buffers back, after what the encoder holds.
+    pub(crate) fn download(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        buffers: &[&wgpu::Buffer],
+    ) -> Result<Vec<Vec<u32>>, GpuError> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging: Vec<_> = buffers
+            .iter()
+            .map(|buffer| {
+                let staging = self.buffer(buffer.size(), usage);
+                encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+                staging
+            })
+            .collect();
+        self.queue.submit([encoder.finish()]);
+        for buffer in &staging {
+            // Whether it worked shows when the range is taken below.
+            buffer.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+        }
+        self.wait()?;
+        let read = |buffer: &wgpu::Buffer| match buffer.slice(..).get_mapped_range() {
+            Ok(range) => {
+                let mut words = vec![0u32; range.len() / 4];
+                bytemuck::cast_slice_mut::<u32, u8>(&mut words).copy_from_slice(&range);
+                Ok(words)
+            }
+            Err(error) => {
+                self.check_lost()?;
+                Err(GpuError::Internal { reason: error.to_string() })
+            }
+        };
+        staging.iter().map(read).collect()
+    }
+
+    pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tokenloss") })
+    }
+
+    /// Rows that fit in one buffer and one binding, whose stride on the device is `stride`.
+    fn slices(&self, shape: Shape, stride: usize, element: usize) -> Result<Vec<(usize, usize)>, GpuError> {
+        let limits = self.device.limits();
+        let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        let row = (stride * element) as u64;
+        if row > limit / 16 * 16 {
+            return Err(GpuError::RowTooLarge { bytes: row, limit });
+        }
+        let records = limits.max_buffer_size / crate::job::RECORD_BYTES;
+        let most = (limit.min(SLICE_BYTES) / row).max(1).min(records) as usize;
+        let rows = shape.rows();
+        Ok((0..rows).step_by(most).map(|row| (row, most.min(rows - row))).collect())
+    }
+}
+
+/// A slice of a batch's rows, uploaded.
+struct Slice {
+    shape: Shape,
+    logits: wgpu::Buffer,
+    targets: wgpu::Buffer,
+    weights: Option<wgpu::Buffer>,
+    records: wgpu::Buffer,
+}
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(buffer.size()) }
+}
+
+/// A slice of rows of host data.
+#[derive(Clone, Copy)]
+struct Rows<'a, E> {
+    batch: &'a Batch<'a>,
+    logits: &'a [E],
+    first: usize,
+    rows: usize,
+    stride: usize,
+}
+
+impl<E: Element> Rows<'_, E> {
+    fn row(&self, row: usize) -> &[E] {
+        let shape = self.batch.shape();
+        &self.logits[row * shape.stride()..][..shape.vocab()]
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.rows * self.stride * E::DTYPE.bytes()) as u64
+    }
+
+    fn upload(&self, gpu: &Gpu, records: Option<&[u32]>) -> Result<Slice, GpuError> {
+        let per_row = self.stride * E::DTYPE.bytes() / 4;
+        let mut words = vec![0; self.rows * per_row];
+        for (into, row) in words.chunks_exact_mut(per_row).zip(self.first..) {
+            words::write(self.row(row), into);
+        }
+        let range = self.first..self.first + self.rows;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let weights = self.batch.weights().map(|weights| &weights[range.clone()]);
+        Ok(Slice {
+            shape: Shape::new(self.rows, self.batch.shape().vocab())?.with_stride(self.stride)?,
+            logits: gpu.upload(&words),
+            targets: gpu.upload(bytemuck::cast_slice(&self.batch.targets()[range])),
+            weights: weights.map(|weights| gpu.upload(bytemuck::cast_slice(weights))),
+            records: match records {
+                Some(words) => gpu.upload(words),
+                None => gpu.buffer((self.rows * RECORD_WORDS * 4) as u64, usage),
+            },
+        })
+    }
+
+    /// The fault that a record's status names.
+    fn fault(&self, row: usize, status: u32) -> Option<Error> {
+        let vocab = self.batch.shape().vocab();
+        match status {
+            0 => None,
+            STATUS_NO_MASS => Some(Error::NoMass { row, vocab }),
+            STATUS_BAD_TARGET => Some(Error::Target { row, target: self.batch.targets()[row], vocab }),
+            column => {
+                let column = column as usize - 1;
+                let value = self.row(row).get(column).map_or(f32::NAN, |z| z.to_f32());
+                Some(Error::NonFinite { row, column, value })
+            }
+        }
+    }
+}
+
+impl Slice {
+    fn data(&self, dtype: tokenloss_core::Dtype) -> Data<'_> {
+        Data { shape: self.shape, dtype, logits: whole(&self.logits), targets: whole(&self.targets) }
+    }
+}
+
+fn records(words: &[u32]) -> impl Iterator<Item = Record> + '_ {
+    words.as_chunks::<RECORD_WORDS>().0.iter().map(Record::from_words)
+}
+
+impl Backend for Gpu {
+    type Error = GpuError;
+
+    fn summarise<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: &[E],
+        summaries: &mut [RowSummary<f64>],
+    ) -> Result<(), GpuError> {
+        let shape = batch.shape();
+        Logits::Read(logits).check(shape)?;
+        check_rows("summaries", shape, summaries.len())?;
+        let stride = words::padded_stride(shape.vocab(), E::DTYPE);
+        let mut fault = None;
+        for (first, rows) in self.slices(shape, stride, E::DTYPE.bytes())? {
+            let rows = Rows { batch, logits, first, rows, stride };
+            let downloaded = self.guarded(rows.bytes(), || {
+                let slice = rows.upload(self, None)?;
+                let mut encoder = self.encoder();
+                let job = SummariseJob { data: slice.data(E::DTYPE), records: whole(&slice.records) };
+                self.kernels.encode_summarise(&mut encoder, &job)?;
+                self.download(encoder, &[&slice.records])
+            })?;
+            for (row, record) in (first..).zip(records(&downloaded[0])) {
+                summaries[row] = summary_of(&record);
+                fault = fault.or(rows.fault(row, record.status));
+            }
+        }
+        report(batch, fault)
+    }
+
+    fn push_back<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        summaries: &[RowSummary<f64>],
+        partials: &[RowPartials<f64>],
+    ) -> Result<(), GpuError> {
+        let shape = batch.shape();
+        logits.check(shape)?;
+        check_rows("summaries", shape, summaries.len())?;
+        check_rows("partials", shape, partials.len())?;
+        let stride = words::padded_stride(shape.vocab(), E::DTYPE);
+        let mut logits = Host::of(logits);
+        if !logits.has_gradient {
+            return Ok(());
+        }
+        for (first, rows) in self.slices(shape, stride, E::DTYPE.bytes())? {
+            let rows = Rows { batch, logits: logits.read(), first, rows, stride };
+            let words: Vec<u32> = (first..first + rows.rows)
+                .flat_map(|row| record_of(&summaries[row], &partials[row]).to_words())
+                .collect();
+            let downloaded = self.guarded(rows.bytes(), || {
+                let slice = rows.upload(self, Some(&words))?;
+                let mut encoder = self.encoder();
+                self.kernels.encode_push_back(
+                    &mut encoder,
+                    &PushBackJob {
+                        data: slice.data(E::DTYPE),
+                        records: whole(&slice.records),
+                        gradient: Gradient::InPlace,
+                    },
+                )?;
+                self.download(encoder, &[&slice.logits])
+            })?;
+            logits.write(shape, first, stride, &downloaded[0]);
+        }
+        Ok(())
+    }
+}
+
+impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
+    fn evaluate<E: Element>(
+        &self,
+        objective: &O,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, GpuError> {
+        let shape = batch.shape();
+        reduction.check()?;
+        logits.check(shape)?;
+        outputs.check(shape.rows())?;
+        let stride = words::padded_stride(shape.vocab(), E::DTYPE);
+        let slices = self.slices(shape, stride, E::DTYPE.bytes())?;
+        let mut logits = Host::of(logits);
+        let mut evaluation = Evaluation { gpu: self, objective, batch, stride, outputs, fault: None, judged: vec![] };
+
+        // Counts are those of the whole batch, not of a slice: valid rows are known, kept rows are only where
+        // there is one slice, and else take a pass of their own.
+        let scale = match reduction {
+            Reduction::Mean(Denominator::Valid) => Scale::count(batch.valid() as f64),
+            Reduction::Mean(Denominator::Kept) if slices.len() > 1 && logits.has_gradient => {
+                for &(first, rows) in &slices {
+                    evaluation.slice(&mut logits, first, rows, Scale::count(1.0), false)?;
+                }
+                Scale::count(Totals::of_rows(batch, reduction, evaluation.judged.drain(..)).denominator)
+            }
+            other => Scale::of(other),
+        };
+        for &(first, rows) in &slices {
+            let gradient = logits.has_gradient;
+            evaluation.slice(&mut logits, first, rows, scale, gradient)?;
+        }
+        let totals = Totals::of_rows(batch, reduction, evaluation.judged);
+        report(batch, evaluation.fault)?;
+        Ok(totals)
+    }
+}
+
+/// One call of `evaluate`.
+struct Evaluation<'a, O> {
+    gpu: &'a Gpu,
+    objective: &'a O,
+    batch: &'a Batch<'a>,
+    stride: usize,
+    outputs: Outputs<'a>,
+    fault: Option<Error>,
+    /// Loss, and whether the row is kept.
+    judged: Vec<(f64, bool)>,
+}
+
+impl<O: ShaderObjective> Evaluation<'_, O> {
+    fn slice<E: Element>(
+        &mut self,
+        logits: &mut Host<'_, E>,
+        first: usize,
+        rows: usize,
+        scale: Scale,
+        gradient: bool,
+    ) -> Result<(), GpuError> {
+        let Self { gpu, batch, stride, .. } = *self;
+        let rows = Rows { batch, logits: logits.read(), first, rows, stride };
+        let downloaded = gpu.guarded(rows.bytes(), || {
+            let slice = rows.upload(gpu, None)?;
+            let mut encoder = gpu.encoder();
+            let job = Job {
+                data: slice.data(E::DTYPE),
+                objective: self.objective,
+                reduction: Reduction::Sum,
+                weights: slice.weights.as_ref().map(whole),
+                gradient: if gradient { Gradient::InPlace } else { Gradient::None },
+                records: Some(whole(&slice.records)),
+                totals: None,
+            };
+            gpu.kernels.encode_scaled(&mut encoder, &job, scale)?;
+            let both = [&slice.records, &slice.logits];
+            gpu.download(encoder, if gradient { &both } else { &both[..1] })
+        })?;
+        for (row, record) in (first..).zip(records(&downloaded[0])) {
+            fn put<T>(output: &mut Option<&mut [T]>, row: usize, value: T) {
+                if let Some(output) = output {
+                    output[row] = value;
+                }
+            }
+            put(&mut self.outputs.losses, row, record.loss);
+            put(&mut self.outputs.log_p, row, record.log_p);
+            put(&mut self.outputs.lse, row, record.lse);
+            put(&mut self.outputs.entropy, row, record.entropy);
+            put(&mut self.outputs.argmax, row, record.argmax);
+            self.judged.push((f64::from(record.loss), record.kept));
+            self.fault = self.fault.or(rows.fault(row, record.status));
+        }
+        if let Some(words) = downloaded.get(1) {
+            logits.write(batch.shape(), first, stride, words);
+        }
+        Ok(())
+    }
+}
+
+/// Where logits are read and their gradient goes, row by row: on the device it is always in place.
+struct Host<'a, E> {
+    has_gradient: bool,
+    logits: Logits<'a, E>,
+}
+
+impl<'a, E: Element> Host<'a, E> {
+    fn of(logits: Logits<'a, E>) -> Self {
+        Self { has_gradient: logits.has_gradient(), logits }
+    }
+
+    fn read(&self) -> &[E] {
+        match &self.logits {
+            Logits::Read(logits) => logits,
+            Logits::OutOfPlace { logits, .. } => logits,
+            Logits::InPlace(logits) => logits,
+        }
+    }
+
+    fn write(&mut self, shape: Shape, first: usize, stride: usize, words: &[u32]) {
+        let into = match &mut self.logits {
+            Logits::Read(_) => return,
+            Logits::OutOfPlace { dlogits, .. } => dlogits,
+            Logits::InPlace(logits) => logits,
+        };
+        let per_row = stride * E::DTYPE.bytes() / 4;
+        for (words, row) in words.chunks_exact(per_row).zip(first..) {
+            words::read(words, &mut into[row * shape.stride()..][..shape.vocab()]);
+        }
+    }
+}
+
+fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
+    match fault {
+        Some(error) if batch.non_finite() == NonFinite::Error => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn check_rows(what: &'static str, shape: Shape, got: usize) -> Result<(), Error> {
+    let expected = shape.rows();
+    if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
+}
+
+fn summary_of(record: &Record) -> RowSummary<f64> {
+    RowSummary {
+        stats: RowStats {
+            max: record.max.into(),
+            tail: record.tail.into(),
+            moment: record.moment.into(),
+            argmax: record.argmax as u32,
+        },
+        target: TargetProb { log_p: record.log_p.into(), one_minus_p: record.one_minus_p.into() },
+    }
+}
+
+fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
+    let RowStats { max, tail, moment, argmax } = summary.stats;
+    Record {
+        loss: 0.0,
+        log_p: summary.target.log_p as f32,
+        lse: summary.stats.lse() as f32,
+        entropy: summary.stats.entropy() as f32,
+        argmax: argmax as i32,
+        // Any status but 0 makes the gradient NaN, as the summary is.
+        status: if summary.stats.is_valid() { 0 } else { STATUS_NO_MASS },
+        kept: true,
+        one_minus_p: summary.target.one_minus_p as f32,
+        max: max as f32,
+        tail: tail as f32,
+        moment: moment as f32,
+        d_target: partials.d_target as f32,
+        d_lse: partials.d_lse as f32,
+        d_entropy: partials.d_entropy as f32,
+    }
+}

@@ -1,0 +1,620 @@
+//! Records the moves into a caller's encoder.
+
+use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
+use crate::plan::{Cut, Slice, slot_bytes};
+use crate::{GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokenloss_core::{Denominator, Reduction};
+use tokenloss_shaders::{Params, Program, ShaderObjective, Store, Width, binding, flag, parameters};
+
+/// What identifies a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    program: Program,
+    judge: String,
+    lanes: u32,
+}
+
+/// The kernels on one device. Pipelines are compiled on first use and kept.
+///
+/// Never submits, never maps a caller's buffer and never waits: all it does is to record dispatches, in one
+/// compute pass per call, and to create small buffers for uniforms and for what the caller gives no binding.
+#[derive(Debug)]
+pub struct Kernels {
+    device: wgpu::Device,
+    variant: Variant,
+    limits: wgpu::Limits,
+    cut: Cut,
+    lanes: u32,
+    /// Bound where the layout has a place for weights and there are none.
+    nothing: wgpu::Buffer,
+    pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+}
+
+/// What the gradient is divided by, with the counts that a host may know already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Scale {
+    /// The denominator and its reciprocal.
+    Given { denominator: f64, scale: f64 },
+    /// Counted on the GPU.
+    Valid,
+    /// Counted on the GPU after all rows are judged.
+    Kept,
+}
+
+impl Scale {
+    pub(crate) fn of(reduction: Reduction) -> Self {
+        match reduction {
+            Reduction::Sum => Self::count(1.0),
+            Reduction::Mean(Denominator::Valid) => Self::Valid,
+            Reduction::Mean(Denominator::Kept) => Self::Kept,
+            Reduction::Mean(Denominator::Given(denominator)) => Self::count(denominator),
+        }
+    }
+
+    /// A known denominator, where 0 rows have no gradient.
+    pub(crate) fn count(denominator: f64) -> Self {
+        let scale = if denominator == 0.0 { 0.0 } else { 1.0 / denominator };
+        Self::Given { denominator, scale }
+    }
+}
+
+/// A part of a dispatch's buffers.
+struct Bound<'a> {
+    binding: u32,
+    buffer: &'a wgpu::Buffer,
+    offset: u64,
+    size: u64,
+}
+
+struct Dispatch<'a> {
+    program: Program,
+    judge: &'a str,
+    lanes: u32,
+    params: Params,
+    bound: Vec<Bound<'a>>,
+    groups: (u32, u32),
+}
+
+/// The checked parts of a job.
+struct Parts<'a> {
+    data: &'a Data<'a>,
+    logits: Part<'a>,
+    gradient: Option<Part<'a>>,
+    targets: Part<'a>,
+    weights: Option<Part<'a>>,
+    records: Part<'a>,
+    totals: Part<'a>,
+}
+
+impl Kernels {
+    /// The kernels that need no feature.
+    ///
+    /// # Errors
+    /// [`GpuError::MissingLimit`] where the device was created with less than WebGPU's defaults.
+    pub fn new(device: &wgpu::Device) -> Result<Self, GpuError> {
+        Self::with_variant(device, Variant::Baseline)
+    }
+
+    /// The kernels of a variant.
+    ///
+    /// # Errors
+    /// * [`GpuError::MissingFeature`] or [`GpuError::SubgroupSize`] where the device cannot run it.
+    /// * [`GpuError::MissingLimit`] as for [`new`](Self::new).
+    pub fn with_variant(device: &wgpu::Device, variant: Variant) -> Result<Self, GpuError> {
+        variant.check(device.features(), &device.adapter_info())?;
+        let limits = device.limits();
+        let enough = |limit, needed: u64, has: u64| {
+            if has < needed { Err(GpuError::MissingLimit { limit, needed, has }) } else { Ok(()) }
+        };
+        enough("max_storage_buffers_per_shader_stage", 6, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough(
+            "max_dynamic_uniform_buffers_per_pipeline_layout",
+            1,
+            limits.max_dynamic_uniform_buffers_per_pipeline_layout.into(),
+        )?;
+        enough(
+            "max_compute_invocations_per_workgroup",
+            64,
+            limits.max_compute_invocations_per_workgroup.into(),
+        )?;
+        enough("max_compute_workgroup_size_x", 64, limits.max_compute_workgroup_size_x.into())?;
+        enough("max_compute_workgroup_storage_size", 8192, limits.max_compute_workgroup_storage_size.into())?;
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tokenloss nothing"),
+            size: 16,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        Ok(Self {
+            device: device.clone(),
+            nothing,
+            variant,
+            cut: Cut::new(&limits),
+            lanes: if most >= 256 { 256 } else { 64 },
+            limits,
+            pipelines: Mutex::default(),
+        })
+    }
+
+    /// The variant.
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// What a request takes on this device.
+    ///
+    /// # Errors
+    /// Those of [`requirements`](crate::requirements).
+    pub fn requirements(&self, request: &Request) -> Result<Requirements, GpuError> {
+        crate::requirements(request, self.variant, &self.limits)
+    }
+
+    /// Records losses, records, totals and gradient of a batch.
+    ///
+    /// The denominators [`Valid`](Denominator::Valid) and [`Kept`](Denominator::Kept) are counted on the GPU, so
+    /// nothing is read back. `Kept` with a gradient sweeps the logits twice.
+    ///
+    /// # Errors
+    /// For a binding: [`GpuError::NoSize`], [`GpuError::Misaligned`], [`GpuError::BufferTooSmall`],
+    /// [`GpuError::Usage`], [`GpuError::Overlap`]. For the shape: [`GpuError::Misaligned`] (an odd stride of a
+    /// 16-bit type), [`GpuError::RowTooLarge`]. For the objective: [`GpuError::Parameters`],
+    /// [`GpuError::Shader`]. [`GpuError::Core`] for the denominator. Nothing is recorded then.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, job: &Job<'_>) -> Result<(), GpuError> {
+        job.reduction.check()?;
+        self.encode_scaled(encoder, job, Scale::of(job.reduction))
+    }
+
+    pub(crate) fn encode_scaled(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        job: &Job<'_>,
+        scale: Scale,
+    ) -> Result<(), GpuError> {
+        let Data { shape, dtype, .. } = job.data;
+        let objective = parameters(job.objective)?;
+        let scratch_records = self.scratch(job.records.is_none(), shape.rows() as u64 * RECORD_BYTES);
+        let scratch_totals = self.scratch(job.totals.is_none(), TOTALS_BYTES);
+        let parts = Parts::new(
+            &job.data,
+            &job.gradient,
+            job.weights.as_ref(),
+            (job.records.as_ref(), scratch_records.as_ref()),
+            (job.totals.as_ref(), scratch_totals.as_ref()),
+        )?;
+
+        let store = job.gradient.store();
+        let has_gradient = store != Store::None;
+        let two_moves = has_gradient && scale == Scale::Kept;
+        let reduce = self.variant.reduce();
+        let evaluate = |width| Program::Evaluate {
+            dtype,
+            width,
+            store: if two_moves { Store::None } else { store },
+            reduce,
+        };
+        let judge = evaluate(Width::Vec4).judge(job.objective);
+        let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
+        let base = Params { objective, flags: weights, ..Params::default() };
+        let scaled = Params { flags: weights | flag::SCALE, ..base };
+
+        let mut dispatches = Vec::new();
+        if has_gradient && !two_moves {
+            self.plan_totals(&parts, base, scale, &mut dispatches);
+        }
+        let params = if has_gradient && !two_moves { scaled } else { base };
+        self.plan_rows(&parts, &evaluate, &judge, params, &mut dispatches)?;
+        if two_moves || job.totals.is_some() {
+            let judged = Params { flags: weights | flag::JUDGED, ..base };
+            self.plan_totals(&parts, judged, scale, &mut dispatches);
+        }
+        if two_moves {
+            let push_back = |width| Program::PushBack { dtype, width, store };
+            self.plan_rows(&parts, &push_back, "", scaled, &mut dispatches)?;
+        }
+        self.record(encoder, &dispatches)
+    }
+
+    /// Records the summaries of a batch.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode) for bindings and shape.
+    pub fn encode_summarise(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        job: &SummariseJob<'_>,
+    ) -> Result<(), GpuError> {
+        let totals = self.scratch(true, TOTALS_BYTES);
+        let parts = Parts::new(
+            &job.data,
+            &Gradient::None,
+            None,
+            (Some(&job.records), None),
+            (None, totals.as_ref()),
+        )?;
+        let (dtype, reduce) = (job.data.dtype, self.variant.reduce());
+        let summarise = |width| Program::Summarise { dtype, width, reduce };
+        let judge = summarise(Width::Vec4).judge(&tokenloss_core::Nll);
+        let mut dispatches = Vec::new();
+        self.plan_rows(&parts, &summarise, &judge, Params::default(), &mut dispatches)?;
+        self.record(encoder, &dispatches)
+    }
+
+    /// Records the gradient of a batch whose rows are summarised and judged.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode) for bindings and shape.
+    pub fn encode_push_back(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        job: &PushBackJob<'_>,
+    ) -> Result<(), GpuError> {
+        let store = job.gradient.store();
+        if store == Store::None {
+            return Ok(());
+        }
+        let totals = self.scratch(true, TOTALS_BYTES);
+        let parts =
+            Parts::new(&job.data, &job.gradient, None, (Some(&job.records), None), (None, totals.as_ref()))?;
+        let dtype = job.data.dtype;
+        let push_back = |width| Program::PushBack { dtype, width, store };
+        let mut dispatches = Vec::new();
+        self.plan_rows(&parts, &push_back, "", Params::default(), &mut dispatches)?;
+        self.record(encoder, &dispatches)
+    }
+
+    /// Records a copy of the logits to the gradient's binding, whole rows of `stride` elements: the yardstick of
+    /// memory speed. The stride must be a multiple of 16 bytes.
+    #[cfg(feature = "device")]
+    pub(crate) fn encode_copy<'d>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        data: &Data<'d>,
+        into: &wgpu::BufferBinding<'d>,
+    ) -> Result<(), GpuError> {
+        let bytes = data.row_bytes() * data.shape.rows() as u64;
+        let logits = Part::new("logits", &data.logits, bytes)?;
+        let dlogits = Part::new("dlogits", into, bytes)?;
+        let per_row = (data.row_bytes() / 16) as u32;
+        let slices = self.cut.rows(data.shape, data.dtype, &[logits.offset, dlogits.offset], RECORD_BYTES)?;
+        let dispatches: Vec<_> = slices
+            .into_iter()
+            .map(|slice| {
+                let at = slice.row as u64 * data.row_bytes();
+                let size = slice.rows as u64 * data.row_bytes();
+                let bound = |binding, part: &Part<'d>| Bound {
+                    binding,
+                    buffer: part.buffer,
+                    offset: part.offset + at,
+                    size,
+                };
+                let groups = self.cut.fold(slice.rows as u64);
+                Dispatch {
+                    program: Program::Copy,
+                    judge: "",
+                    lanes: self.lanes,
+                    params: Params {
+                        rows: slice.rows as u32,
+                        vocab: per_row,
+                        stride: per_row,
+                        grid_x: groups.0,
+                        ..Params::default()
+                    },
+                    bound: vec![bound(binding::LOGITS, &logits), bound(binding::DLOGITS, &dlogits)],
+                    groups,
+                }
+            })
+            .collect();
+        self.record(encoder, &dispatches)
+    }
+
+    fn scratch(&self, wanted: bool, size: u64) -> Option<wgpu::Buffer> {
+        wanted.then(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("tokenloss scratch"),
+                size,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        })
+    }
+
+    /// One workgroup a row, over as many dispatches as it takes.
+    fn plan_rows<'a>(
+        &'a self,
+        parts: &'a Parts<'a>,
+        program: &dyn Fn(Width) -> Program,
+        judge: &'a str,
+        params: Params,
+        dispatches: &mut Vec<Dispatch<'a>>,
+    ) -> Result<(), GpuError> {
+        let (shape, dtype) = (parts.data.shape, parts.data.dtype);
+        let offsets: Vec<u64> = [Some(&parts.logits), parts.gradient.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|part| part.offset)
+            .collect();
+        let words = shape.vocab() * dtype.bytes() / 4;
+        // More lanes than groups of four words would only wait for each other.
+        let lanes = if words <= 4 * 64 { 64 } else { self.lanes };
+        for slice in self.cut.rows(shape, dtype, &offsets, RECORD_BYTES)? {
+            let (matrices, width) = self.matrices(parts, slice);
+            let program = program(width);
+            let groups = self.cut.fold(slice.rows as u64);
+            let first = |number| matrices.iter().find(|(bound, _)| bound.binding == number);
+            let element = |number| first(number).map_or(0, |(_, into)| (into / dtype.bytes() as u64) as u32);
+            let mut params = Params {
+                rows: slice.rows as u32,
+                vocab: shape.vocab() as u32,
+                stride: shape.stride() as u32,
+                grid_x: groups.0,
+                logits_first: element(binding::LOGITS),
+                dlogits_first: element(binding::DLOGITS),
+                ..params
+            };
+            let mut bound: Vec<_> = matrices.into_iter().map(|(bound, _)| bound).collect();
+            self.bind_rows(parts, slice, &mut params, &mut bound);
+            bound.retain(|bound| program.bindings().contains(&bound.binding));
+            dispatches.push(Dispatch { program, judge, lanes, params, bound, groups });
+        }
+        Ok(())
+    }
+
+    /// Counts and sums, in one workgroup.
+    fn plan_totals<'a>(
+        &'a self,
+        parts: &'a Parts<'a>,
+        params: Params,
+        scale: Scale,
+        dispatches: &mut Vec<Dispatch<'a>>,
+    ) {
+        let (kind, denominator, reciprocal) = match scale {
+            Scale::Given { denominator, scale } => (0, denominator as f32, scale as f32),
+            Scale::Valid => (1, 0.0, 0.0),
+            Scale::Kept => (2, 0.0, 0.0),
+        };
+        for slice in self.cut.totals(parts.data.shape.rows(), RECORD_BYTES) {
+            let mut params = Params {
+                rows: slice.rows as u32,
+                denominator_kind: kind,
+                denominator,
+                scale: reciprocal,
+                flags: params.flags | if slice.row == 0 { flag::FIRST } else { 0 },
+                ..params
+            };
+            let mut bound = Vec::new();
+            self.bind_rows(parts, slice, &mut params, &mut bound);
+            let (program, lanes) = (Program::Totals, self.lanes);
+            dispatches.push(Dispatch { program, judge: "", lanes, params, bound, groups: (1, 1) });
+        }
+    }
+
+    /// The slice's part of logits and gradient, how far into each binding it starts, and the width of a load
+    /// that both allow.
+    fn matrices<'a>(&self, parts: &'a Parts<'a>, slice: Slice) -> (Vec<(Bound<'a>, u64)>, Width) {
+        let data = parts.data;
+        let last = ((data.shape.vocab() * data.dtype.bytes()) as u64).next_multiple_of(4);
+        let needed = (slice.rows as u64 - 1) * data.row_bytes() + last;
+        let mut wide = true;
+        let mut matrices = Vec::new();
+        for (number, part) in
+            [(binding::LOGITS, Some(&parts.logits)), (binding::DLOGITS, parts.gradient.as_ref())]
+        {
+            let Some(part) = part else { continue };
+            let (offset, into) = self.cut.align(part.offset + slice.row as u64 * data.row_bytes());
+            let size = into + needed;
+            // What lies behind the caller's binding is not ours, so a row may end within a group of four.
+            wide &= offset + size.next_multiple_of(16) <= part.offset + part.size;
+            matrices.push((Bound { binding: number, buffer: part.buffer, offset, size }, into));
+        }
+        let same_place = matrices.iter().all(|(_, into)| into % 16 == matrices[0].1 % 16);
+        let width = if wide && same_place { Width::Vec4 } else { Width::Word };
+        if width == Width::Vec4 {
+            for (bound, _) in &mut matrices {
+                bound.size = bound.size.next_multiple_of(16);
+            }
+        }
+        (matrices, width)
+    }
+
+    /// The slice's part of everything that has one entry a row, and the totals.
+    fn bind_rows<'a>(
+        &'a self,
+        parts: &'a Parts<'a>,
+        slice: Slice,
+        params: &mut Params,
+        bound: &mut Vec<Bound<'a>>,
+    ) {
+        let mut bind = |number, part: &Part<'a>, entry: u64, rows: usize, row: usize| {
+            let (offset, into) = self.cut.align(part.offset + row as u64 * entry);
+            bound.push(Bound {
+                binding: number,
+                buffer: part.buffer,
+                offset,
+                size: into + rows as u64 * entry,
+            });
+            (into / 4) as u32
+        };
+        let Slice { row, rows } = slice;
+        params.targets_first = bind(binding::TARGETS, &parts.targets, 4, rows, row);
+        if let Some(weights) = &parts.weights {
+            params.weights_first = bind(binding::WEIGHTS, weights, 4, rows, row);
+        }
+        params.records_first = bind(binding::RECORDS, &parts.records, RECORD_BYTES, rows, row);
+        params.totals_first = bind(binding::TOTALS, &parts.totals, TOTALS_BYTES, 1, 0);
+        if parts.weights.is_none() {
+            bound.push(Bound { binding: binding::WEIGHTS, buffer: &self.nothing, offset: 0, size: 16 });
+        }
+    }
+
+    fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        dispatches: &[Dispatch<'_>],
+    ) -> Result<(), GpuError> {
+        // Every dispatch has a uniform of its own: one that is rewritten shows all of them the last value.
+        let slot = slot_bytes(&self.limits);
+        let mut bytes = vec![0; slot as usize * dispatches.len()];
+        for (into, dispatch) in bytes.chunks_exact_mut(slot as usize).zip(dispatches) {
+            into[..Params::BYTES].copy_from_slice(&dispatch.params.to_bytes());
+        }
+        let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tokenloss uniforms"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: true,
+        });
+        match uniforms.slice(..).get_mapped_range_mut() {
+            Ok(mut mapped) => mapped.copy_from_slice(&bytes),
+            // A lost device maps nothing.
+            Err(error) => return Err(GpuError::DeviceLost { reason: error.to_string() }),
+        }
+        uniforms.unmap();
+
+        let pipelines = dispatches.iter().map(|d| self.pipeline(d)).collect::<Result<Vec<_>, _>>()?;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
+            let part = |buffer, offset, size| {
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: wgpu::BufferSize::new(size),
+                })
+            };
+            let mut entries = vec![wgpu::BindGroupEntry {
+                binding: binding::PARAMS,
+                resource: part(&uniforms, 0, Params::BYTES as u64),
+            }];
+            entries.extend(dispatch.bound.iter().map(|bound| wgpu::BindGroupEntry {
+                binding: bound.binding,
+                resource: part(bound.buffer, bound.offset, bound.size),
+            }));
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("tokenloss"),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, &group, &[(i as u64 * slot) as u32]);
+            pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
+        }
+        Ok(())
+    }
+
+    fn pipeline(&self, dispatch: &Dispatch<'_>) -> Result<wgpu::ComputePipeline, GpuError> {
+        let key =
+            Key { program: dispatch.program, judge: dispatch.judge.to_owned(), lanes: dispatch.lanes };
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = self.compile(&key)?;
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, key: &Key) -> Result<wgpu::ComputePipeline, GpuError> {
+        // Someone's own objective may be refused: that is an error of this call, not of the process.
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("tokenloss"),
+            source: wgpu::ShaderSource::Wgsl(Cow::Owned(key.program.assemble_with(&key.judge))),
+        });
+        let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+            count: None,
+        };
+        let mut entries = vec![entry(binding::PARAMS, wgpu::BufferBindingType::Uniform, true)];
+        let storage = wgpu::BufferBindingType::Storage { read_only: false };
+        entries.extend(key.program.bindings().iter().map(|&number| entry(number, storage, false)));
+        let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("tokenloss"),
+            entries: &entries,
+        });
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some("tokenloss"),
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some("tokenloss"),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[("WG", f64::from(key.lanes))],
+                // Every element of workgroup memory is written before it is read.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        match ready(scope.pop()) {
+            Some(Some(error)) => Err(GpuError::Shader { reason: error.to_string() }),
+            _ => Ok(pipeline),
+        }
+    }
+}
+
+/// The value of a future that is ready at once, as error scopes are everywhere but in a browser.
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn new(
+        data: &'a Data<'a>,
+        gradient: &Gradient<'a>,
+        weights: Option<&wgpu::BufferBinding<'a>>,
+        records: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
+        totals: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
+    ) -> Result<Self, GpuError> {
+        data.check_stride()?;
+        let rows = data.shape.rows() as u64;
+        let logits = Part::new("logits", &data.logits, data.matrix_bytes())?;
+        let targets = Part::new("targets", &data.targets, 4 * rows)?;
+        let dlogits = match gradient {
+            Gradient::Into(binding) => Some(Part::new("dlogits", binding, data.matrix_bytes())?),
+            _ => None,
+        };
+        let weights = weights.map(|weights| Part::new("weights", weights, 4 * rows)).transpose()?;
+        let part = |what, (binding, scratch): (Option<_>, Option<&'a wgpu::Buffer>), needed| match binding {
+            Some(binding) => Part::new(what, binding, needed).map(Some),
+            None => Ok(scratch.map(|buffer| Part::whole(what, buffer))),
+        };
+        let records = part("records", records, rows * RECORD_BYTES)?;
+        let totals = part("totals", totals, TOTALS_BYTES)?;
+
+        let mut written: Vec<&Part<'_>> = [&records, &totals, &dlogits].into_iter().flatten().collect();
+        let mut read = vec![&targets];
+        read.extend(&weights);
+        if matches!(gradient, Gradient::InPlace) { &mut written } else { &mut read }.push(&logits);
+        check_overlap(&written, &read)?;
+        let missing = |what| GpuError::NoSize { what };
+        Ok(Self {
+            data,
+            logits,
+            gradient: dlogits,
+            targets,
+            weights,
+            records: records.ok_or(missing("records"))?,
+            totals: totals.ok_or(missing("totals"))?,
+        })
+    }
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = ShaderObjective::name(self.objective);
+        f.debug_struct("Job").field("data", &self.data).field("objective", &name).finish_non_exhaustive()
+    }
+}
