@@ -275,7 +275,7 @@ fn scale<S: Simd, L: Lanes>(s: S, shares: &[f32], factor: f32, stream: bool, out
     // Shares are at most 1, so that a factor which overflows this bound keeps nothing.
     let least = s.splat(f32::MIN_POSITIVE / factor.abs());
     let factor = s.splat(factor);
-    let scaled = |share: S::V| s.mul(s.keep_unless_lt(share, share, least), factor);
+    let scaled = |share: S::V| s.mul_unless_lt(share, factor, least);
 
     let ahead = if stream { out.as_ptr().align_offset(64).min(out.len()) } else { 0 };
     let (head, body) = out.split_at_mut(ahead);

@@ -43,6 +43,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn scale_unless_lt(self, x: Self::V, n: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// `x` where `a >= b` or either is NaN, 0 elsewhere.
     fn keep_unless_lt(self, x: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `x y` where `x >= b`, 0 elsewhere, without ever forming the product there.
+    fn mul_unless_lt(self, x: Self::V, y: Self::V, b: Self::V) -> Self::V;
     /// Adds `x` to `zero` where `a` is 0 and to `other` elsewhere; NaN is not 0.
     fn add_by_zero(self, x: Self::V, a: Self::V, zero: &mut Self::V, other: &mut Self::V);
     fn horizontal_sum(self, x: Self::V) -> f32;

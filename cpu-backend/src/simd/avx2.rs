@@ -81,6 +81,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(a, b), x) }
     }
     #[inline(always)]
+    fn mul_unless_lt(self, x: __m256, y: __m256, b: __m256) -> __m256 {
+        self.mul(self.keep_unless_lt(x, x, b), y)
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: __m256, a: __m256, zero: &mut __m256, other: &mut __m256) {
         // SAFETY: the set is present.
         unsafe {

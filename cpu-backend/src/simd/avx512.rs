@@ -77,6 +77,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b), x) }
     }
     #[inline(always)]
+    fn mul_unless_lt(self, x: __m512, y: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_maskz_mul_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, b), x, y) }
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: __m512, a: __m512, zero: &mut __m512, other: &mut __m512) {
         // SAFETY: the set is present.
         unsafe {
@@ -171,18 +176,17 @@ fn round_f16(v: __m512) -> __m256i {
     unsafe { _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
 }
 
-/// To nearest, ties to even; NaN stays NaN. Not `vcvtneps2bf16`, which flushes subnormals.
+/// To nearest, ties to even. NaN is cut off and not rounded, so that it stays NaN: what comes out of arithmetic
+/// is quiet. Not `vcvtneps2bf16`, which few machines have.
 #[inline(always)]
 fn round_bf16(v: __m512) -> __m256i {
     // SAFETY: only called from methods of `Avx512`.
     unsafe {
         let bits = _mm512_castps_si512(v);
-        let upper = _mm512_srli_epi32::<16>(bits);
-        let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-        let rounded =
-            _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))));
-        let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
-        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-        _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet))
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v, v);
+        let rounded = _mm512_mask_add_epi32(bits, number, bits, up);
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
     }
 }

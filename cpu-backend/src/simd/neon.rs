@@ -75,6 +75,10 @@ impl Simd for Neon {
         unsafe { vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcltq_f32(a, b))) }
     }
     #[inline(always)]
+    fn mul_unless_lt(self, x: float32x4_t, y: float32x4_t, b: float32x4_t) -> float32x4_t {
+        self.mul(self.keep_unless_lt(x, x, b), y)
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: float32x4_t, a: float32x4_t, zero: &mut float32x4_t, other: &mut float32x4_t) {
         // SAFETY: baseline.
         unsafe {

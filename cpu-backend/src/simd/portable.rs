@@ -1,24 +1,20 @@
-//! Arrays that the compiler vectorises for the target's baseline.
+//! What every target has: four lanes by the `wide` crate, which knows SSE2, NEON and wasm's SIMD, and falls back
+//! to scalars.
 
 use super::{Kernel, Simd};
 use half::{bf16, f16};
 use tokenloss_core::Element;
+use wide::bytemuck::cast;
+use wide::{f32x4, u32x4};
 
-const LANES: usize = 8;
+const LANES: usize = 4;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
-type V = [f32; LANES];
-
-#[inline(always)]
-fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
-    core::array::from_fn(|i| f(a[i], b[i]))
-}
-
 impl Simd for Portable {
     const LANES: usize = LANES;
-    type V = V;
+    type V = f32x4;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -26,78 +22,89 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn splat(self, x: f32) -> V {
-        [x; LANES]
+    fn splat(self, x: f32) -> f32x4 {
+        f32x4::splat(x)
     }
     #[inline(always)]
-    fn add(self, a: V, b: V) -> V {
-        zip(a, b, |a, b| a + b)
+    fn add(self, a: f32x4, b: f32x4) -> f32x4 {
+        a + b
     }
     #[inline(always)]
-    fn sub(self, a: V, b: V) -> V {
-        zip(a, b, |a, b| a - b)
+    fn sub(self, a: f32x4, b: f32x4) -> f32x4 {
+        a - b
     }
     #[inline(always)]
-    fn mul(self, a: V, b: V) -> V {
-        zip(a, b, |a, b| a * b)
+    fn mul(self, a: f32x4, b: f32x4) -> f32x4 {
+        a * b
     }
     #[inline(always)]
-    fn mul_add(self, a: V, b: V, c: V) -> V {
-        // Not `f32::mul_add`: without the instruction that is a call.
-        core::array::from_fn(|i| a[i] * b[i] + c[i])
+    fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
+        a.mul_add(b, c)
     }
     #[inline(always)]
-    fn max(self, a: V, b: V) -> V {
-        zip(a, b, |a, b| if a > b { a } else { b })
+    fn max(self, a: f32x4, b: f32x4) -> f32x4 {
+        a.simd_gt(b).bitselect(a, b)
     }
     #[inline(always)]
-    fn scale_unless_lt(self, x: V, n: V, a: V, b: V) -> V {
-        // The low bits of n + 1.5 * 2^23 are those of the integer n; a conversion would not vectorise.
+    fn scale_unless_lt(self, x: f32x4, n: f32x4, a: f32x4, b: f32x4) -> f32x4 {
+        // The low bits of n + 1.5 * 2^23 are those of the integer n.
         const MAGIC: f32 = 12_582_912.0;
-        const ONE: u32 = 1.0f32.to_bits();
-        let scaled = zip(x, n, |x, n| x * f32::from_bits(((n + MAGIC).to_bits() << 23).wrapping_add(ONE)));
-        self.keep_unless_lt(scaled, a, b)
+        let low: u32x4 = cast(n + f32x4::splat(MAGIC));
+        let power: f32x4 = cast((low << 23u32) + u32x4::splat(1.0f32.to_bits()));
+        self.keep_unless_lt(x * power, a, b)
     }
     #[inline(always)]
-    fn keep_unless_lt(self, x: V, a: V, b: V) -> V {
-        core::array::from_fn(|i| if a[i] < b[i] { 0.0 } else { x[i] })
+    fn keep_unless_lt(self, x: f32x4, a: f32x4, b: f32x4) -> f32x4 {
+        a.simd_lt(b).bitselect(f32x4::ZERO, x)
     }
     #[inline(always)]
-    fn add_by_zero(self, x: V, a: V, zero: &mut V, other: &mut V) {
-        *zero = self.add(*zero, zip(x, a, |x, a| if a == 0.0 { x } else { 0.0 }));
-        *other = self.add(*other, zip(x, a, |x, a| if a == 0.0 { 0.0 } else { x }));
+    fn mul_unless_lt(self, x: f32x4, y: f32x4, b: f32x4) -> f32x4 {
+        self.keep_unless_lt(x, x, b) * y
     }
     #[inline(always)]
-    fn horizontal_sum(self, x: V) -> f32 {
-        ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+    fn add_by_zero(self, x: f32x4, a: f32x4, zero: &mut f32x4, other: &mut f32x4) {
+        let is_zero = a.simd_eq(f32x4::ZERO);
+        *zero += is_zero.bitselect(x, f32x4::ZERO);
+        *other += is_zero.bitselect(f32x4::ZERO, x);
     }
     #[inline(always)]
-    fn horizontal_max(self, x: V) -> f32 {
-        x.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+    fn horizontal_sum(self, x: f32x4) -> f32 {
+        let x = x.to_array();
+        (x[0] + x[2]) + (x[1] + x[3])
+    }
+    #[inline(always)]
+    fn horizontal_max(self, x: f32x4) -> f32 {
+        x.to_array().into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
     }
 
     #[inline(always)]
-    fn load_f32(self, x: &[f32]) -> V {
-        core::array::from_fn(|i| x[i])
+    fn load_f32(self, x: &[f32]) -> f32x4 {
+        f32x4::new([x[0], x[1], x[2], x[3]])
     }
     #[inline(always)]
-    fn load_f16(self, x: &[f16]) -> V {
-        core::array::from_fn(|i| x[i].to_f32_const())
+    fn load_f16(self, x: &[f16]) -> f32x4 {
+        f32x4::new(core::array::from_fn(|i| x[i].to_f32_const()))
     }
     #[inline(always)]
-    fn load_bf16(self, x: &[bf16]) -> V {
-        core::array::from_fn(|i| f32::from_bits(u32::from(x[i].to_bits()) << 16))
+    fn load_bf16(self, x: &[bf16]) -> f32x4 {
+        cast(u32x4::new(core::array::from_fn(|i| u32::from(x[i].to_bits()))) << 16u32)
     }
     #[inline(always)]
-    fn store_f32(self, v: V, x: &mut [f32]) {
-        x[..LANES].copy_from_slice(&v);
+    fn store_f32(self, v: f32x4, x: &mut [f32]) {
+        x[..LANES].copy_from_slice(&v.to_array());
     }
     #[inline(always)]
-    fn store_f16(self, v: V, x: &mut [f16]) {
-        x[..LANES].iter_mut().zip(v).for_each(|(x, v)| *x = <f16 as Element>::from_f32(v));
+    fn store_f16(self, v: f32x4, x: &mut [f16]) {
+        x[..LANES].iter_mut().zip(v.to_array()).for_each(|(x, v)| *x = <f16 as Element>::from_f32(v));
     }
     #[inline(always)]
-    fn store_bf16(self, v: V, x: &mut [bf16]) {
-        x[..LANES].iter_mut().zip(v).for_each(|(x, v)| *x = <bf16 as Element>::from_f32(v));
+    fn store_bf16(self, v: f32x4, x: &mut [bf16]) {
+        // To nearest, ties to even; NaN stays NaN.
+        let bits: u32x4 = cast(v);
+        let upper = bits >> 16u32;
+        let rounded = (bits + u32x4::splat(0x7fff) + (upper & u32x4::splat(1))) >> 16u32;
+        let is_number: u32x4 = cast(v.simd_eq(v));
+        let words = (is_number & rounded) | (!is_number & (upper | u32x4::splat(0x40)));
+        x[..LANES].iter_mut().zip(words.to_array()).for_each(|(x, w)| *x = bf16::from_bits(w as u16));
     }
 }
