@@ -3,24 +3,26 @@
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use tokenloss::cpu::{Cpu, Level};
-use tokenloss::{Batch, Element, Evaluate, Logits, Objective, Outputs, Reduction, Totals};
+#[cfg(feature = "gpu")]
+use tokenloss::wgpu::{Gpu, GpuError, TimedGradient};
+use tokenloss::{Batch, Dtype, Element, Evaluate, Logits, Objective, Outputs, Reduction, Shape, Totals};
 
 /// The backends by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// SIMD on all cores.
+    /// SIMD on all cores
     Cpu,
-    /// Compute shaders on a Vulkan, Metal or DX12 adapter.
+    /// Compute shaders on a Vulkan, Metal or DX12 adapter
     Gpu,
 }
 
 /// The options by which every command chooses a backend.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Choice {
-    /// Where the losses and gradients are computed.
+    /// Where losses and gradients are computed
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) backend: Kind,
-    /// Instruction set of the CPU backend; the best of this machine by default. `tokenloss devices` lists them.
+    /// Instruction set of the CPU backend; the best of this machine by default (see `tokenloss devices`)
     #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<String>,
 }
@@ -29,6 +31,9 @@ pub(crate) struct Choice {
 pub(crate) enum Engine {
     /// The CPU.
     Cpu(Cpu),
+    /// A GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(Box<Gpu>),
 }
 
 impl Choice {
@@ -38,9 +43,32 @@ impl Choice {
             (Kind::Cpu, None) => Ok(Engine::Cpu(Cpu::new())),
             (Kind::Cpu, Some(level)) => Ok(Engine::Cpu(Cpu::with_level(level.parse::<Level>()?))),
             (Kind::Gpu, Some(level)) => bail!("level: '{level}' belongs to --backend cpu, got --backend gpu"),
-            (Kind::Gpu, None) => bail!("backend: gpu is not available in this build"),
+            (Kind::Gpu, None) => gpu(),
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+fn gpu() -> Result<Engine> {
+    Ok(Engine::Gpu(Box::new(Gpu::new()?)))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu() -> Result<Engine> {
+    bail!("gpu: this program was built without the feature gpu")
+}
+
+/// What a timed evaluation does with the gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    /// Copies the logits, and evaluates nothing.
+    Copy,
+    /// Writes it elsewhere.
+    OutOfPlace,
+    /// Writes it over the logits.
+    InPlace,
+    /// Does not compute it.
+    LossesOnly,
 }
 
 impl Engine {
@@ -48,6 +76,8 @@ impl Engine {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Cpu(cpu) => format!("cpu, level {}", cpu.level()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => format!("gpu, {} ({})", gpu.info().name, gpu.info().backend),
         }
     }
 
@@ -62,11 +92,66 @@ impl Engine {
     ) -> Result<Totals> {
         match self {
             Self::Cpu(cpu) => Ok(cpu.evaluate(objective, reduction, batch, logits, outputs)?),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => {
+                gpu.evaluate(objective, reduction, batch, logits, outputs).map_err(|e| match e {
+                    // A fault in the data is the same fault on every backend.
+                    GpuError::Core(error) => error.into(),
+                    other => other.into(),
+                })
+            }
+        }
+    }
+
+    /// Seconds of one run in the GPU's own memory; `None` for a backend that works on host slices, which the
+    /// caller times itself.
+    pub(crate) fn time_on_device(
+        &self,
+        objective: &Objective,
+        shape: Shape,
+        dtype: Dtype,
+        timed: Timed,
+    ) -> Result<Option<f64>> {
+        match self {
+            Self::Cpu(_) => {
+                let _ = (objective, shape, dtype, timed);
+                Ok(None)
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => {
+                let evaluate = |gradient| gpu.time_evaluate(objective, shape, dtype, gradient, 1);
+                let times = match timed {
+                    Timed::Copy => gpu.time_copy(shape, dtype, 1),
+                    Timed::OutOfPlace => evaluate(TimedGradient::OutOfPlace),
+                    Timed::InPlace => evaluate(TimedGradient::InPlace),
+                    Timed::LossesOnly => evaluate(TimedGradient::None),
+                };
+                Ok(times?.first().copied())
+            }
         }
     }
 }
 
-/// The GPU adapters of this machine: name and interface.
-pub(crate) fn adapters() -> Vec<(String, String)> {
+/// A GPU adapter, for the table of devices.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Adapter {
+    /// Its name.
+    pub(crate) name: String,
+    /// Vulkan, Metal or DX12.
+    pub(crate) api: String,
+    /// Its driver.
+    pub(crate) driver: String,
+    /// Discrete, integrated or software.
+    pub(crate) kind: String,
+}
+
+/// The GPU adapters of this machine.
+pub(crate) fn adapters() -> Vec<Adapter> {
+    #[cfg(feature = "gpu")]
+    return Gpu::adapters()
+        .into_iter()
+        .map(|a| Adapter { kind: format!("{:?}", a.kind), name: a.name, api: a.backend, driver: a.driver })
+        .collect();
+    #[cfg(not(feature = "gpu"))]
     Vec::new()
 }

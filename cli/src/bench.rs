@@ -1,6 +1,6 @@
 //! `tokenloss bench`: the fused pass beside a copy of the same bytes.
 
-use crate::backend::{Choice, Engine};
+use crate::backend::{Choice, Engine, Timed};
 use crate::eval::Format;
 use crate::files::Stored;
 use crate::spec::Spec;
@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokenloss::half::{bf16, f16};
 use tokenloss::{Batch, Logits, Objective, Outputs, Reduction, Shape};
 
@@ -79,14 +79,13 @@ impl Bench {
             println!("{report:#}");
             return Ok(());
         }
-        let (threads, runs) = (rayon::current_num_threads(), self.runs);
-        println!(
-            "{} x {} {dtype}, {}, {}, {threads} threads, median of {runs}",
-            self.rows,
-            self.vocab,
-            spec.text,
-            engine.describe()
-        );
+        let (rows, vocab, runs, on) = (self.rows, self.vocab, self.runs, engine.describe());
+        let threads = match engine {
+            Engine::Cpu(_) => format!("{} threads, ", rayon::current_num_threads()),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_) => String::new(),
+        };
+        println!("{rows} x {vocab} {dtype}, {}, {on}, {threads}median of {runs} runs", spec.text);
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["", "ms", "GB/s", "ns per logit", "of the copy's time"]);
@@ -105,44 +104,22 @@ impl Bench {
 }
 
 /// What is timed, in this order in every round, so that drift hits all alike.
-const WHAT: [&str; 4] = ["copy of the same bytes", "out of place", "in place", "losses only"];
+const WHAT: [(Timed, &str); 4] = [
+    (Timed::Copy, "copy of the same bytes"),
+    (Timed::OutOfPlace, "out of place"),
+    (Timed::InPlace, "in place"),
+    (Timed::LossesOnly, "losses only"),
+];
 
 fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: usize) -> Result<Vec<Timing>> {
-    let (rows, vocab) = (shape.rows(), shape.vocab());
-    let mut logits = vec![E::default(); shape.elements()];
-    logits.par_chunks_mut(vocab).enumerate().for_each(|(row, logits)| {
-        let mut rng = ChaCha8Rng::seed_from_u64(row as u64);
-        logits.iter_mut().for_each(|z| *z = E::from_f32(rng.random_range(-8.0..8.0)));
-    });
-    let targets: Vec<i32> = (0..rows).map(|row| (row * 7919 % vocab) as i32).collect();
-    let batch = Batch::new(shape, &targets)?;
-    // Touched before they are timed: the first write to a page is not the backend's work.
-    let mut out = logits.clone();
-    let mut losses = vec![0.0f32; rows];
-
-    let mut times: [Vec<Duration>; WHAT.len()] = Default::default();
+    let mut host: Option<Host<E>> = None;
+    let mut times: [Vec<f64>; WHAT.len()] = Default::default();
     for round in 0..=runs {
-        for (what, times) in times.iter_mut().enumerate() {
-            if what == 2 {
-                copy(&logits, &mut out, vocab);
-            }
-            let outputs = Outputs { losses: Some(&mut losses), ..Outputs::default() };
-            let since = Instant::now();
-            let reduction = Reduction::default();
-            match what {
-                0 => copy(&logits, &mut out, vocab),
-                1 => {
-                    let to = Logits::OutOfPlace { logits: &logits, dlogits: &mut out };
-                    engine.evaluate(objective, reduction, &batch, to, outputs)?;
-                }
-                2 => {
-                    engine.evaluate(objective, reduction, &batch, Logits::InPlace(&mut out), outputs)?;
-                }
-                _ => {
-                    engine.evaluate(objective, reduction, &batch, Logits::Read(&logits), outputs)?;
-                }
-            }
-            let time = since.elapsed();
+        for (&(timed, _), times) in WHAT.iter().zip(&mut times) {
+            let time = match engine.time_on_device(objective, shape, E::DTYPE, timed)? {
+                Some(seconds) => seconds,
+                None => host.get_or_insert_with(|| Host::new(shape)).time(engine, objective, timed)?,
+            };
             // The first round warms up.
             if round > 0 {
                 times.push(time);
@@ -150,14 +127,14 @@ fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: u
         }
     }
     let medians = times.map(|mut times| {
-        times.sort_unstable();
-        times[times.len() / 2].as_secs_f64()
+        times.sort_unstable_by(f64::total_cmp);
+        times[times.len() / 2]
     });
-    let one = size_of_val(&logits[..]);
-    let timing = |(what, seconds): (usize, f64)| {
-        let bytes = if what == 3 { one } else { 2 * one };
+    let one = shape.elements() * E::DTYPE.bytes();
+    let timing = |(seconds, &(timed, what)): (f64, &(Timed, &'static str))| {
+        let bytes = if timed == Timed::LossesOnly { one } else { 2 * one };
         Timing {
-            what: WHAT[what],
+            what,
             seconds,
             bytes,
             gigabytes_per_second: bytes as f64 / seconds / 1e9,
@@ -165,7 +142,52 @@ fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: u
             ratio_to_copy: seconds / medians[0],
         }
     };
-    Ok(medians.into_iter().enumerate().map(timing).collect())
+    Ok(medians.into_iter().zip(&WHAT).map(timing).collect())
+}
+
+/// Slices of the host to work on.
+struct Host<E> {
+    shape: Shape,
+    logits: Vec<E>,
+    out: Vec<E>,
+    targets: Vec<i32>,
+    losses: Vec<f32>,
+}
+
+impl<E: Stored> Host<E> {
+    fn new(shape: Shape) -> Self {
+        let (rows, vocab) = (shape.rows(), shape.vocab());
+        let mut logits = vec![E::default(); shape.elements()];
+        logits.par_chunks_mut(vocab).enumerate().for_each(|(row, logits)| {
+            let mut rng = ChaCha8Rng::seed_from_u64(row as u64);
+            logits.iter_mut().for_each(|z| *z = E::from_f32(rng.random_range(-8.0..8.0)));
+        });
+        let targets = (0..rows).map(|row| (row * 7919 % vocab) as i32).collect();
+        // Touched before it is timed: the first write to a page is not the backend's work.
+        let out = logits.clone();
+        Self { shape, logits, out, targets, losses: vec![0.0; rows] }
+    }
+
+    fn time(&mut self, engine: &Engine, objective: &Objective, timed: Timed) -> Result<f64> {
+        let vocab = self.shape.vocab();
+        if timed == Timed::InPlace {
+            copy(&self.logits, &mut self.out, vocab);
+        }
+        let batch = Batch::new(self.shape, &self.targets)?;
+        let outputs = Outputs { losses: Some(&mut self.losses), ..Outputs::default() };
+        let since = Instant::now();
+        let logits = match timed {
+            Timed::Copy => {
+                copy(&self.logits, &mut self.out, vocab);
+                return Ok(since.elapsed().as_secs_f64());
+            }
+            Timed::OutOfPlace => Logits::OutOfPlace { logits: &self.logits, dlogits: &mut self.out },
+            Timed::InPlace => Logits::InPlace(&mut self.out),
+            Timed::LossesOnly => Logits::Read(&self.logits),
+        };
+        engine.evaluate(objective, Reduction::default(), &batch, logits, outputs)?;
+        Ok(since.elapsed().as_secs_f64())
+    }
 }
 
 /// The same bytes by the same threads, row by row as the backend takes them.

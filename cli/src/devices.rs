@@ -36,8 +36,12 @@ impl Devices {
             let note = if level == best { "used unless --level says otherwise" } else { "" };
             table.add_row(["cpu", &format!("{} threads, level {level}", rayon::current_num_threads()), note]);
         }
-        for (name, api) in &adapters {
-            table.add_row(["gpu", name, api]);
+        for adapter in &adapters {
+            table.add_row([
+                "gpu",
+                &format!("{}, {}", adapter.name, adapter.api),
+                &format!("{}, driver {}", adapter.kind, adapter.driver),
+            ]);
         }
         println!("{table}");
         if adapters.is_empty() {

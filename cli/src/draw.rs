@@ -97,6 +97,16 @@ pub(crate) fn marker(area: &Area<'_>, series: usize, at: (i32, i32)) -> Result<(
     Ok(())
 }
 
+/// The width of a letter of the legend, about.
+fn width(letter: char) -> i32 {
+    match letter {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ' ' => 5,
+        'f' | 'r' | 't' => 7,
+        'm' | 'w' => 14,
+        _ => 9,
+    }
+}
+
 /// The name of each series beside its marker, in one row.
 pub(crate) fn legend(area: &Area<'_>, names: &[&str], from: (i32, i32)) -> Result<()> {
     let mut x = from.0;
@@ -104,8 +114,7 @@ pub(crate) fn legend(area: &Area<'_>, names: &[&str], from: (i32, i32)) -> Resul
         path(area, vec![(x, from.1), (x + 30, from.1)], colour(series), 2)?;
         marker(area, series, (x + 15, from.1))?;
         text(area, name, (x + 38, from.1), 18, INK, Anchor::Start)?;
-        // The mean width of a letter at this size, generously.
-        x += 38 + 9 * name.chars().count() as i32 + 14;
+        x += 38 + name.chars().map(width).sum::<i32>() + 26;
     }
     Ok(())
 }
@@ -159,7 +168,13 @@ impl Panel {
     }
 
     /// A line through points, with its markers.
-    pub(crate) fn line(&self, area: &Area<'_>, series: usize, points: &[(f64, f64)], markers: bool) -> Result<()> {
+    pub(crate) fn line(
+        &self,
+        area: &Area<'_>,
+        series: usize,
+        points: &[(f64, f64)],
+        markers: bool,
+    ) -> Result<()> {
         let pixels: Vec<_> = points.iter().map(|&(x, y)| self.at(x, y)).collect();
         path(area, pixels.clone(), colour(series), 2)?;
         if markers {
@@ -169,7 +184,14 @@ impl Panel {
     }
 
     /// From `low` to `high` at `x`.
-    pub(crate) fn error_bar(&self, area: &Area<'_>, series: usize, x: f64, low: f64, high: f64) -> Result<()> {
+    pub(crate) fn error_bar(
+        &self,
+        area: &Area<'_>,
+        series: usize,
+        x: f64,
+        low: f64,
+        high: f64,
+    ) -> Result<()> {
         let clamp = |y: f64| y.clamp(self.y.0, self.y.1);
         let ((px, low), (_, high)) = (self.at(x, clamp(low)), self.at(x, clamp(high)));
         for y in [low, high] {
@@ -178,24 +200,27 @@ impl Panel {
         path(area, vec![(px, low), (px, high)], colour(series), 1)
     }
 
-    /// A dashed level with a name above its right end.
+    /// A dashed level with a name at its right end: above, or below if it is high up.
     pub(crate) fn level(&self, area: &Area<'_>, y: f64, name: &str) -> Result<()> {
         let (left, py) = self.at(self.x.0, y);
         let right = self.frame[2];
         for from in (left..right).step_by(10) {
             path(area, vec![(from, py), ((from + 5).min(right), py)], GREY, 1)?;
         }
-        text(area, name, (right, py - 9), 15, GREY, Anchor::End)
+        let high = py < self.frame[1] + 60;
+        text(area, name, (right, if high { py + 11 } else { py - 9 }), 15, GREY, Anchor::End)
     }
 }
 
-/// Round numbers for an axis from `low` to `high`: about `count` of them.
-pub(crate) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+/// Round numbers for an axis from `low` to `high`, about `count` of them, each with its text and `unit`.
+pub(crate) fn ticks(low: f64, high: f64, count: usize, unit: &str) -> Vec<(f64, String)> {
     let rough = ((high - low) / count as f64).max(f64::MIN_POSITIVE);
-    let unit = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * unit).find(|s| *s >= rough * 0.999).unwrap_or(unit);
+    let power = 10f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power);
+    let step = steps.into_iter().find(|step| *step >= 0.999 * rough).unwrap_or(rough);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
-    (first..=last).map(|i| i as f64 * step).collect()
+    let decimals = (0..9).find(|d| (step * 10f64.powi(*d)).fract().abs() < 1e-6).unwrap_or(9) as usize;
+    (first..=last).map(|i| i as f64 * step).map(|x| (x, format!("{x:.decimals$}{unit}"))).collect()
 }
 
 /// An SVG of the given size.
@@ -231,7 +256,9 @@ pub(crate) fn save(svg: &str, file: &Path) -> Result<()> {
     match file.extension().and_then(|e| e.to_str()) {
         Some("svg") => crate::files::write(file, svg.as_bytes()),
         Some("png") => crate::files::write(file, &png(svg)?),
-        other => bail!("{}: the extension is {}, expected svg or png", file.display(), other.unwrap_or("missing")),
+        other => {
+            bail!("{}: the extension is {}, expected svg or png", file.display(), other.unwrap_or("missing"))
+        }
     }
 }
 

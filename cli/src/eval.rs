@@ -123,7 +123,8 @@ impl Eval {
             argmax: Some(&mut argmax),
         };
         let logits = Logits::InPlace(&mut dlogits);
-        let totals = engine.evaluate(&spec.objective, reduction, &batch, logits, outputs).with_context(named)?;
+        let totals =
+            engine.evaluate(&spec.objective, reduction, &batch, logits, outputs).with_context(named)?;
 
         let tensors = vec![
             ("losses", Output::floats(&losses, &[rows])),

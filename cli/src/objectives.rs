@@ -66,8 +66,12 @@ impl Objectives {
             println!("{:#}", serde_json::Value::from_iter(list));
         } else {
             println!("{}", table(&entries));
-            println!("W(p) = -slope (1 - p) is the push on the target's logit, at the default parameters. An");
-            println!("objective leans by its share of W above p = 1/2. Write name:parameter=value,... on the");
+            println!(
+                "W(p) = -slope (1 - p) is the push on the target's logit, at the default parameters. An"
+            );
+            println!(
+                "objective leans by its share of W above p = 1/2. Write name:parameter=value,... on the"
+            );
             println!("command line; thresholded takes inner=NAME and its parameters, too.");
         }
         if let Some(file) = &self.svg {
@@ -81,7 +85,16 @@ impl Objectives {
 fn table(entries: &[Entry]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["objective", "parameter", "default", "domain", "W peaks at p", "W there", "leaning", ""]);
+    table.set_header([
+        "objective",
+        "parameter",
+        "default",
+        "domain",
+        "W peaks at p",
+        "W there",
+        "leaning",
+        "",
+    ]);
     for entry in entries {
         let Entry { name, parameters, objective, note } = entry;
         let column = |of: fn(&Parameter) -> String| parameters.iter().map(of).collect::<Vec<_>>().join("\n");
@@ -107,7 +120,7 @@ fn picture(entries: &[Entry]) -> Result<String> {
         text(area, subtitle, (40, 64), 18, GREY, Anchor::Start)?;
         let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
         draw::legend(area, &names, (40, 98))?;
-        let ends: Vec<_> = draw::ticks(0.0, 1.0, 5).into_iter().map(|x| (x, format!("{x}"))).collect();
+        let ends = draw::ticks(0.0, 1.0, 5, "");
         let curve = |panel: &Panel, series, of: &dyn Fn(f64) -> f64| {
             let points = (1..400).map(|i| f64::from(i) / 400.0).map(|p| (p, of(p)));
             // A line that leaves the panel is cut where it does.
@@ -128,11 +141,13 @@ fn picture(entries: &[Entry]) -> Result<String> {
         };
         let panels = [
             (Panel { frame: [110, 140, 590, 560], x: (0.0, 1.0), y: (-4.0, 4.0) }, "f(p), the loss"),
-            (Panel { frame: [730, 140, 1210, 560], x: (0.0, 1.0), y: (0.0, 1.2) }, "W(p), the push on the target"),
+            (
+                Panel { frame: [730, 140, 1210, 560], x: (0.0, 1.0), y: (0.0, 1.2) },
+                "W(p), the push on the target",
+            ),
         ];
         for (which, (panel, name)) in panels.iter().enumerate() {
-            let ticks: Vec<_> =
-                draw::ticks(panel.y.0, panel.y.1, 6).into_iter().map(|y| (y, format!("{y:.4}"))).map(|(y, n)| (y, trimmed(&n))).collect();
+            let ticks = draw::ticks(panel.y.0, panel.y.1, 6, "");
             panel.axes(area, &ends, &ticks, "p", name)?;
             for (series, entry) in entries.iter().enumerate() {
                 let loss = |p: f64| entry.objective.of_log_p(p.ln()).loss;
@@ -144,9 +159,4 @@ fn picture(entries: &[Entry]) -> Result<String> {
         }
         Ok(())
     })
-}
-
-/// A number without the zeros at its end.
-fn trimmed(number: &str) -> String {
-    number.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::{Choice, Engine};
 use crate::draw::{self, Anchor, GREY, INK, Panel, text};
-use crate::files::{Input, Matrix, Stored};
+use crate::files::{Input, Matrix, Output, Stored, write_tensors};
 use crate::progress::Progress;
 use crate::spec::{COMPARED, Spec};
 use anyhow::{Context, Result, bail, ensure};
@@ -41,7 +41,10 @@ pub(crate) struct Place {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Write PREFIX.svg, PREFIX.png
+    /// Write the log_p of every row, f32, NaN where ignored
+    #[arg(long, value_name = "FILE")]
+    log_p: Option<PathBuf>,
+    /// Write PREFIX.svg and PREFIX.png
     #[arg(long, default_value = "tokenloss-place", value_name = "PREFIX")]
     out: PathBuf,
 }
@@ -50,7 +53,7 @@ pub(crate) struct Place {
 #[derive(Debug, Serialize)]
 struct Shares {
     objective: String,
-    /// The share of the sum of W that falls to each tenth of [0, 1], in percent of 1.
+    /// The share of the sum of W that falls to each tenth of [0, 1], which add up to 1.
     weight_by_decile_of_p: [f64; 10],
     /// `(sum W)^2 / sum W^2`.
     effective_tokens: f64,
@@ -81,7 +84,9 @@ struct Report {
     suggested: Vec<&'static str>,
     reason: String,
     caveats: [&'static str; 4],
-    log_p: Vec<Option<f32>>,
+    /// Of the rows that are not ignored.
+    #[serde(skip)]
+    p: Vec<f64>,
 }
 
 const CAVEATS: [&str; 4] = [
@@ -117,7 +122,10 @@ impl Place {
             };
             (matrix.columns, targets, log_p.with_context(|| named.to_string())?)
         } else if input.has("hidden") {
-            let head = self.head.as_ref().with_context(|| format!("{named}: has hidden but no logits: --head is needed"))?;
+            let head = self
+                .head
+                .as_ref()
+                .with_context(|| format!("{named}: has hidden but no logits: --head is needed"))?;
             let head_input = Input::open(head)?;
             let lm_head = head_input.matrix("lm_head", "[vocab, dim]")?;
             let hidden = input.matrix("hidden", "[rows, dim]")?;
@@ -134,7 +142,11 @@ impl Place {
         } else {
             bail!("{named}: has neither logits [rows, vocab] nor hidden [rows, dim]");
         };
-        let report = self.report(engine.describe(), vocab, &targets, log_p)?;
+        let report = self.report(engine.describe(), vocab, &targets, &log_p)?;
+        if let Some(file) = &self.log_p {
+            write_tensors(file, vec![("log_p", Output::floats(&log_p, &[log_p.len()]))])?;
+            eprintln!("wrote {}", file.display());
+        }
         let files = draw::save_both(&picture(&report)?, &self.out)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
@@ -145,9 +157,13 @@ impl Place {
         Ok(())
     }
 
-    fn report(&self, backend: String, vocab: usize, targets: &[i32], log_p: Vec<f32>) -> Result<Report> {
-        let valid: Vec<f64> =
-            log_p.iter().zip(targets).filter(|(_, t)| **t != IGNORE_INDEX).map(|(l, _)| f64::from(*l)).collect();
+    fn report(&self, backend: String, vocab: usize, targets: &[i32], log_p: &[f32]) -> Result<Report> {
+        let valid: Vec<f64> = log_p
+            .iter()
+            .zip(targets)
+            .filter(|(_, t)| **t != IGNORE_INDEX)
+            .map(|(l, _)| f64::from(*l))
+            .collect();
         ensure!(!valid.is_empty(), "{}: all {} rows are ignored", self.rows.display(), targets.len());
         let count = valid.len() as f64;
         let p: Vec<f64> = valid.iter().map(|log_p| log_p.exp()).collect();
@@ -164,7 +180,11 @@ impl Place {
             let why = "the paper finds no fixed winner here: compare these on held-out data, and take the second \
                        the sooner, the more labels are wrong";
             let range = format!("{} and {}", self.weak, self.strong);
-            ("intermediate", vec!["nll", "power:alpha=1"], format!("mean p {mean_p:.4} lies between {range}: {why}"))
+            (
+                "intermediate",
+                vec!["nll", "power:alpha=1"],
+                format!("mean p {mean_p:.4} lies between {range}: {why}"),
+            )
         } else {
             let why = "the labels that this model finds improbable are the likeliest to be wrong, and nll spends \
                        most of its gradient on them; if you trust every label, nll does not lose";
@@ -179,7 +199,9 @@ impl Place {
             mean_log_p,
             geometric_mean_p: mean_log_p.exp(),
             share_above_055: p.iter().filter(|p| **p > 0.55).count() as f64 / count,
-            percentiles: (1..20).map(|i| Percentile { percent: 5 * i, p: quantile(&sorted, f64::from(i) / 20.0) }).collect(),
+            percentiles: (1..20)
+                .map(|i| Percentile { percent: 5 * i, p: quantile(&sorted, f64::from(i) / 20.0) })
+                .collect(),
             weights,
             weak_below: self.weak,
             strong_from: self.strong,
@@ -187,7 +209,7 @@ impl Place {
             suggested,
             reason: why_one_line(why),
             caveats: CAVEATS,
-            log_p: log_p.into_iter().map(|l| l.is_finite().then_some(l)).collect(),
+            p,
         })
     }
 }
@@ -254,12 +276,12 @@ fn judge<E: Stored>(
 ) -> Result<()> {
     let batch = Batch::new(Shape::new(targets.len(), vocab)?, targets).map_err(|e| in_file(e, first))?;
     let outputs = Outputs { log_p: Some(log_p), ..Outputs::default() };
-    engine
-        .evaluate(&Nll.into(), Reduction::Sum, &batch, Logits::Read(logits), outputs)
-        .map_err(|error| match error.downcast::<tokenloss::Error>() {
+    engine.evaluate(&Nll.into(), Reduction::Sum, &batch, Logits::Read(logits), outputs).map_err(|error| {
+        match error.downcast::<tokenloss::Error>() {
             Ok(error) => in_file(error, first).into(),
             Err(error) => error,
-        })?;
+        }
+    })?;
     Ok(())
 }
 
@@ -349,13 +371,15 @@ fn print(report: &Report) {
     table.load_style(presets::NOTHING);
     table.add_row(["rows".to_owned(), format!("{rows} of vocab {vocab}, {ignored} of them ignored")]);
     table.add_row(["mean p".to_owned(), format!("{mean_p:.4}")]);
-    table.add_row(["mean log_p".to_owned(), format!("{mean_log_p:.4}, geometric mean p {geometric_mean_p:.4}")]);
+    table.add_row([
+        "mean log_p".to_owned(),
+        format!("{mean_log_p:.4}, geometric mean p {geometric_mean_p:.4}"),
+    ]);
     table.add_row(["share with p > .55".to_owned(), format!("{:.1} %", 100.0 * share_above_055)]);
     table.add_row(["region".to_owned(), format!("model-{}", report.region)]);
     table.add_row(["suggested objective".to_owned(), report.suggested.join(" or ")]);
     println!("{table}\n");
 
-    let right = |table: &mut Table| table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment_right());
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(report.percentiles.iter().step_by(2).map(|q| format!("{} %", q.percent)));
@@ -365,44 +389,38 @@ fn print(report: &Report) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     let deciles = (0..10).map(|i| format!(".{i}"));
-    table.set_header(["objective".to_owned()].into_iter().chain(deciles).chain(["effective tokens".to_owned()]));
+    table.set_header(
+        ["objective".to_owned()].into_iter().chain(deciles).chain(["effective tokens".to_owned()]),
+    );
     for shares in &report.weights {
         let cells = shares.weight_by_decile_of_p.map(|share| format!("{:.1}", 100.0 * share));
         let effective = format!("{:.1}", shares.effective_tokens);
         table.add_row([shares.objective.clone()].into_iter().chain(cells).chain([effective]));
     }
-    right(&mut table);
-    println!("share of the gradient weight W, in %, by tenth of p (from .0 to .1, ...); effective tokens: (sum W)^2 / sum W^2\n{table}\n");
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    println!(
+        "share of the gradient weight W, in %, by tenth of p (from .0 to .1, ...); effective tokens: (sum W)^2 / sum W^2\n{table}\n"
+    );
     println!("Why: {}.", report.reason);
     report.caveats.iter().for_each(|caveat| println!("- {caveat}"));
-}
-
-trait AlignRight {
-    fn set_cell_alignment_right(&mut self);
-}
-impl AlignRight for comfy_table::Column {
-    fn set_cell_alignment_right(&mut self) {
-        self.set_cell_alignment(CellAlignment::Right);
-    }
 }
 
 fn picture(report: &Report) -> Result<String> {
     draw::svg((1240, 620), |area| {
         let title = format!("mean p {:.3}: the model is {} on these labels", report.mean_p, report.region);
         text(area, &title, (40, 34), 27, INK, Anchor::Start)?;
-        let valid: Vec<f64> = report.log_p.iter().flatten().map(|l| f64::from(*l).exp()).collect();
         let subtitle = format!(
             "left: where the {} labels lie; right: which of them each objective learns from",
-            report.rows - report.ignored
+            report.p.len()
         );
         text(area, &subtitle, (40, 64), 18, GREY, Anchor::Start)?;
         let names: Vec<&str> = report.weights.iter().map(|shares| shares.objective.as_str()).collect();
         draw::legend(area, &names, (40, 98))?;
 
         let mut bins = [0.0f64; 20];
-        valid.iter().for_each(|p| bins[((p * 20.0) as usize).min(19)] += 100.0 / valid.len() as f64);
-        let ends: Vec<_> = draw::ticks(0.0, 1.0, 5).into_iter().map(|x| (x, format!("{x}"))).collect();
-        let axis = |top: f64| draw::ticks(0.0, top, 5).into_iter().map(|y| (y, format!("{y} %"))).collect::<Vec<_>>();
+        report.p.iter().for_each(|p| bins[((p * 20.0) as usize).min(19)] += 100.0 / report.p.len() as f64);
+        let ends = draw::ticks(0.0, 1.0, 5, "");
+        let axis = |top: f64| draw::ticks(0.0, top, 5, " %");
         let top = bins.iter().copied().fold(1.0, f64::max) * 1.08;
         let left = Panel { frame: [120, 140, 590, 540], x: (0.0, 1.0), y: (0.0, top) };
         left.axes(area, &ends, &axis(top), "p of the label", "share of labels")?;

@@ -100,8 +100,10 @@ impl Setup {
     pub(super) fn run(&self, engine: &Engine, progress: &Progress) -> Result<Outcome> {
         let most = *self.pretrain.iter().max().unwrap_or(&0);
         progress.stage("pretraining", (self.seeds * most) as u64);
-        let worlds: Vec<World> =
-            (0..self.seeds).into_par_iter().map(|seed| self.pretrain(engine, progress, seed)).collect::<Result<_>>()?;
+        let worlds: Vec<World> = (0..self.seeds)
+            .into_par_iter()
+            .map(|seed| self.pretrain(engine, progress, seed))
+            .collect::<Result<_>>()?;
 
         progress.stage("fine-tuning", (self.runs() * self.steps) as u64);
         let mut jobs = Vec::with_capacity(self.runs());

@@ -120,7 +120,11 @@ impl Continuum {
         at_least("hidden", self.hidden, 1)?;
         at_least("test", self.test, 1)?;
         ensure!(self.vocab <= 4096, "vocab: expected at most 4096, got {}", self.vocab);
-        ensure!(self.rate > 0.0 && self.rate.is_finite(), "rate: expected a positive number, got {}", self.rate);
+        ensure!(
+            self.rate > 0.0 && self.rate.is_finite(),
+            "rate: expected a positive number, got {}",
+            self.rate
+        );
         for share in self.noise.iter().chain([&self.ambiguity]) {
             ensure!((0.0..=1.0).contains(share), "noise, ambiguity: expected 0 to 1, got {share}");
         }

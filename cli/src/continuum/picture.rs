@@ -13,12 +13,13 @@ pub(super) fn picture(report: &Report) -> Result<String> {
     let panels = report.bases.len() as i32;
     let width = (LEFT + panels * (PANEL + GAP)).max(900) as u32;
     draw::svg((width, 640), |area| {
-        text(area, &title(report), (30, 36), 26, INK, Anchor::Start)?;
+        text(area, &title(report), (30, 36), 25, INK, Anchor::Start)?;
         let seeds = report.bases.first().map_or(0, |base| base.accuracy.seeds.len());
-        let subtitle = format!(
-            "clean test accuracy after fine-tuning; mean and sample standard deviation over {seeds} seeds; \
-             each panel has its own scale"
-        );
+        let over = match seeds {
+            1 => "one seed".to_owned(),
+            seeds => format!("mean and sample standard deviation over {seeds} seeds"),
+        };
+        let subtitle = format!("clean test accuracy after fine-tuning; {over}; each panel has its own scale");
         text(area, &subtitle, (30, 66), 18, GREY, Anchor::Start)?;
         let names: Vec<&str> = report.objectives.iter().map(String::as_str).collect();
         draw::legend(area, &names, (30, 100))?;
@@ -35,11 +36,11 @@ fn title(report: &Report) -> String {
     let Some((n, noise)) = most else { return "No labels".to_owned() };
     let best = |c: usize| {
         let group = report.group(c, n).iter().filter(|cell| cell.best);
-        group.map(|cell| short(&cell.objective)).collect::<Vec<_>>().join(" = ")
+        group.map(|cell| short(&cell.objective)).collect::<Vec<_>>().join(" and ")
     };
     let bases = report.bases.iter().enumerate();
-    let winners: Vec<_> = bases.map(|(c, base)| format!("{} for the {} model", best(c), base.capability)).collect();
-    format!("With {} wrong labels the best is {}", percent(*noise), winners.join(", "))
+    let winners: Vec<_> = bases.map(|(c, base)| format!("{} ({})", best(c), base.capability)).collect();
+    format!("Best at {} wrong labels: {}", percent(*noise), winners.join(", "))
 }
 
 /// A spec in the fewest words.
@@ -71,7 +72,7 @@ fn panel(area: &draw::Area<'_>, report: &Report, capability: usize) -> Result<()
     let p = format!("mean p of the best token before: {:.3}", base.mean_p.mean);
     text(area, &p, (centre, 168), 17, GREY, Anchor::Middle)?;
     let x_ticks: Vec<_> = report.noise.iter().map(|&noise| (100.0 * noise, percent(noise))).collect();
-    let y_ticks: Vec<_> = draw::ticks(y.0, y.1, 5).into_iter().map(|y| (y, format!("{y}"))).collect();
+    let y_ticks = draw::ticks(y.0, y.1, 5, "");
     let y_name = if capability == 0 { "clean test accuracy, %" } else { "" };
     panel.axes(area, &x_ticks, &y_ticks, "wrong labels", y_name)?;
     panel.level(area, 100.0 * base.accuracy.mean, "before")?;

@@ -172,12 +172,20 @@ impl Report {
                 let cells = self.group(c, n);
                 let Some(first) = cells.first() else { continue };
                 let name = if n == 0 { base.capability.clone() } else { String::new() };
-                let lead = [name, percent(*noise), format!("{:.3}", first.mean_p_before.mean), base.accuracy.percent()];
-                let marked = |cell: &Cell| format!("{}{}", cell.accuracy.percent(), if cell.best { " *" } else { "" });
+                let lead = [
+                    name,
+                    percent(*noise),
+                    format!("{:.3}", first.mean_p_before.mean),
+                    base.accuracy.percent(),
+                ];
+                let marked =
+                    |cell: &Cell| format!("{}{}", cell.accuracy.percent(), if cell.best { " *" } else { "" });
                 table.add_row(lead.into_iter().chain(cells.iter().map(marked)));
             }
         }
-        println!("Clean test accuracy after fine-tuning, %, mean ± sample standard deviation over seeds; * best of its row");
+        println!(
+            "Clean test accuracy after fine-tuning, %, mean ± sample standard deviation over seeds; * best of its row"
+        );
         println!("{table}");
         for Finding { expected, seen, holds } in &self.findings {
             println!("{} {expected}: {seen}", if *holds { "as the paper:    " } else { "unlike the paper:" });
@@ -238,7 +246,9 @@ fn findings(cells: &[Cell], names: &[String], specs: &[Spec]) -> Vec<Finding> {
         let (expected, holds) = match (capability, noise == 0.0) {
             (_, true) => ("nll does not lose", score(&nll) >= score(&other)),
             ("weak", false) => ("nll wins", score(&nll) >= score(&other)),
-            ("strong", false) => ("another than a prior-averse objective wins", score(&other) > score(&nll) && !averse),
+            ("strong", false) => {
+                ("another than a prior-averse objective wins", score(&other) > score(&nll) && !averse)
+            }
             _ => continue,
         };
         findings.push(Finding {
