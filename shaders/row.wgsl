@@ -66,11 +66,11 @@ fn row_stats_of4(z: vec4<f32>, present: vec4<bool>, columns: vec4<u32>) -> RowSt
   return RowStats(top, (share.x + share.y) + (share.z + share.w), dot(share, delta), argmax, NO_COLUMN);
 }
 
-// The statistics of what was seen before and of four logits behind it. Where they hold no new maximum, which
-// is nearly always, this is one exponential a logit.
+// The statistics of what was seen before and of four logits more. Where they do not reach the maximum, which is
+// nearly always, this is one exponential a logit.
 fn row_stats_take4(stats: RowStats, z: vec4<f32>, present: vec4<bool>, columns: vec4<u32>) -> RowStats {
   let top = max(max(z.x, z.y), max(z.z, z.w));
-  if (top > stats.max || stats.argmax == NO_COLUMN) {
+  if (top >= stats.max || stats.argmax == NO_COLUMN) {
     return row_stats_merge(stats, row_stats_of4(z, present, columns));
   }
   let delta = max(z - stats.max, vec4<f32>(FAR_BELOW));

@@ -35,7 +35,7 @@ fn is_masked(bits: vec4<u32>) -> vec4<bool> {
 fn sweep_stats(span: Span, lane: u32) -> RowStats {
   var stats = row_stats_empty();
   for (var block = lane; block < span.blocks; block += WG) {
-    let words = load_logits(span.first + 4u * block - span.head, span.last);
+    let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
     for (var part = 0u; part < PER_WORD; part++) {
       let bits = unpack(words, part);
       let columns = columns_of(span, block, part);
@@ -95,7 +95,7 @@ fn sweep_gradient(span: Span, lane: u32, push: Push) {
   for (var block = lane; block < span.blocks; block += WG) {
     var gradient = vec4<u32>(constant);
     if (push.kind == PUSH_LIVE) {
-      let words = load_logits(span.first + 4u * block - span.head, span.last);
+      let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
       gradient = vec4<u32>(0u);
       for (var part = 0u; part < PER_WORD; part++) {
         let bits = unpack(words, part);

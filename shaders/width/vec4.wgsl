@@ -8,7 +8,7 @@ fn head_of(first_word: u32) -> u32 {
   return first_word % 4u;
 }
 
-fn load_logits(word: u32, last: u32) -> vec4<u32> {
+fn load_logits(word: u32, first: u32, last: u32) -> vec4<u32> {
   return logits[word / 4u];
 }
 

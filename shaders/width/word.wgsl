@@ -3,17 +3,19 @@
 @group(0) @binding(1) var<storage, read_write> logits: array<u32>;
 @group(0) @binding(4) var<storage, read_write> dlogits: array<u32>;
 
+// Blocks are counted as in the wide form, so that the order of additions, and with it every bit of the result,
+// does not depend on the width.
 fn head_of(first_word: u32) -> u32 {
-  return 0u;
+  return first_word % 4u;
 }
 
-fn load_logits(word: u32, last: u32) -> vec4<u32> {
-  // What lies behind the row is not looked at, but must not lie behind the buffer.
+fn load_logits(word: u32, first: u32, last: u32) -> vec4<u32> {
+  // What lies outside the row is not looked at, but must not lie outside the buffer.
   return vec4<u32>(
-    logits[word],
-    logits[min(word + 1u, last)],
-    logits[min(word + 2u, last)],
-    logits[min(word + 3u, last)],
+    logits[clamp(word, first, last)],
+    logits[clamp(word + 1u, first, last)],
+    logits[clamp(word + 2u, first, last)],
+    logits[clamp(word + 3u, first, last)],
   );
 }
 

@@ -8,7 +8,6 @@ use tokenloss_core::{
     RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, Totals,
 };
 use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
-use wgpu::util::DeviceExt;
 
 /// The most bytes of logits that are uploaded at once.
 const SLICE_BYTES: u64 = 128 << 20;
@@ -166,6 +165,8 @@ impl Gpu {
     }
 
     fn check_lost(&self) -> Result<(), GpuError> {
+        // wgpu tells of a loss only when asked how things are.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         match &*self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(reason) => Err(GpuError::DeviceLost { reason: reason.clone() }),
             None => Ok(()),
@@ -220,12 +221,29 @@ impl Gpu {
         })
     }
 
-    pub(crate) fn upload(&self, words: &[u32]) -> wgpu::Buffer {
-        self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+    /// A buffer with these words in it.
+    pub(crate) fn upload(&self, words: &[u32]) -> Result<wgpu::Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tokenloss slice"),
-            contents: bytemuck::cast_slice(words),
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-        })
+            size: size_of_val(words) as u64,
+            usage,
+            mapped_at_creation: true,
+        });
+        match buffer.slice(..).get_mapped_range_mut() {
+            Ok(mut range) => range.copy_from_slice(bytemuck::cast_slice(words)),
+            Err(error) => return Err(self.unmapped(&error)),
+        }
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// Why a buffer cannot be mapped. Out of memory is reported on the side, by `guarded`.
+    fn unmapped(&self, error: &wgpu::MapRangeError) -> GpuError {
+        match self.check_lost() {
+            Err(lost) => lost,
+            Ok(()) => GpuError::Internal { reason: error.to_string() },
+        }
     }
 
     /// Reads buffers back, after what the encoder holds.
@@ -255,10 +273,7 @@ impl Gpu {
                 bytemuck::cast_slice_mut::<u32, u8>(&mut words).copy_from_slice(&range);
                 Ok(words)
             }
-            Err(error) => {
-                self.check_lost()?;
-                Err(GpuError::Internal { reason: error.to_string() })
-            }
+            Err(error) => Err(self.unmapped(&error)),
         };
         staging.iter().map(read).collect()
     }
@@ -326,11 +341,11 @@ impl<E: Element> Rows<'_, E> {
         let weights = self.batch.weights().map(|weights| &weights[range.clone()]);
         Ok(Slice {
             shape: Shape::new(self.rows, self.batch.shape().vocab())?.with_stride(self.stride)?,
-            logits: gpu.upload(&words),
-            targets: gpu.upload(bytemuck::cast_slice(&self.batch.targets()[range])),
-            weights: weights.map(|weights| gpu.upload(bytemuck::cast_slice(weights))),
+            logits: gpu.upload(&words)?,
+            targets: gpu.upload(bytemuck::cast_slice(&self.batch.targets()[range]))?,
+            weights: weights.map(|weights| gpu.upload(bytemuck::cast_slice(weights))).transpose()?,
             records: match records {
-                Some(words) => gpu.upload(words),
+                Some(words) => gpu.upload(words)?,
                 None => gpu.buffer((self.rows * RECORD_WORDS * 4) as u64, usage),
             },
         })

@@ -151,7 +151,7 @@ impl Stage {
                 dtype,
                 logits,
                 dlogits: two.then(|| gpu.buffer(bytes, usage)),
-                targets: gpu.upload(&targets),
+                targets: gpu.upload(&targets)?,
             })
         })
     }

@@ -1,0 +1,13 @@
+//! The GPU suite: everything against `tokenloss_core::reference` in f64, on whatever adapter is there.
+//!
+//! Without an adapter every test prints that it did not run, and passes; with TOKENLOSS_REQUIRE_GPU=1 it fails.
+
+mod agreement;
+mod data;
+mod errors;
+mod hosts;
+mod machine;
+mod rows;
+mod run;
+mod splits;
+mod tolerance;

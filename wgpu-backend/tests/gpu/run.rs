@@ -1,0 +1,193 @@
+//! Runs one job in buffers of the test's own, which are guarded on all sides.
+
+use crate::data::{Matrix, element, to_words};
+use tokenloss_core::half::{bf16, f16};
+use tokenloss_core::{Dtype, Reduction, Shape};
+use tokenloss_wgpu::shaders::{RECORD_WORDS, TOTALS_WORDS};
+use tokenloss_wgpu::{Data, Gpu, GpuError, Gradient, Job, Record, ShaderObjective, wgpu};
+use wgpu::util::DeviceExt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    None,
+    InPlace,
+    Into,
+}
+
+pub(crate) const PLACES: [Place; 3] = [Place::None, Place::InPlace, Place::Into];
+
+/// What is around and between what a shader may touch. As f32, f16 or bf16 it is a NaN.
+const FILLER: u32 = 0xffd1_ffd1;
+
+/// Words of guard behind each buffer.
+const BAND: usize = 24;
+
+#[derive(Clone)]
+pub(crate) struct Setup<'a> {
+    pub(crate) matrix: &'a Matrix,
+    pub(crate) stride: usize,
+    /// Words in front of logits, gradient, targets, records.
+    pub(crate) offsets: [usize; 4],
+    pub(crate) objective: &'a dyn ShaderObjective,
+    pub(crate) reduction: Reduction,
+    pub(crate) weights: Option<&'a [f32]>,
+    pub(crate) place: Place,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn new(matrix: &'a Matrix, objective: &'a dyn ShaderObjective) -> Self {
+        Self {
+            matrix,
+            stride: matrix.vocab.next_multiple_of(2),
+            offsets: [0; 4],
+            objective,
+            reduction: Reduction::Sum,
+            weights: None,
+            place: Place::Into,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Done {
+    pub(crate) records: Vec<Record>,
+    pub(crate) record_words: Vec<u32>,
+    pub(crate) totals: Vec<u32>,
+    /// `[rows, vocab]`
+    pub(crate) dlogits: Vec<f32>,
+}
+
+pub(crate) fn words_of(matrix: &Matrix, stride: usize) -> Vec<u32> {
+    match matrix.dtype {
+        Dtype::F32 => to_words::<f32>(matrix, stride, FILLER),
+        Dtype::F16 => to_words::<f16>(matrix, stride, FILLER),
+        Dtype::Bf16 => to_words::<bf16>(matrix, stride, FILLER),
+    }
+}
+
+pub(crate) fn buffer(gpu: &Gpu, words: &[u32]) -> wgpu::Buffer {
+    gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: None,
+        contents: bytemuck::cast_slice(words),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+    })
+}
+
+pub(crate) fn part(buffer: &wgpu::Buffer, word: usize, words: usize) -> wgpu::BufferBinding<'_> {
+    wgpu::BufferBinding { buffer, offset: 4 * word as u64, size: wgpu::BufferSize::new(4 * words as u64) }
+}
+
+pub(crate) fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u32> {
+    let device = gpu.device();
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    gpu.queue().submit([encoder.finish()]);
+    staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let range = staging.slice(..).get_mapped_range().unwrap();
+    range.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// A buffer with `words` in it, `offset` words of filler in front and a band behind.
+pub(crate) fn guarded(offset: usize, words: &[u32]) -> Vec<u32> {
+    let mut all = vec![FILLER; offset];
+    all.extend(words);
+    all.extend([FILLER; BAND]);
+    all
+}
+
+/// Runs the job twice, demands the same bits, and that nothing outside was touched.
+pub(crate) fn run(gpu: &Gpu, setup: &Setup<'_>) -> Done {
+    let once = try_run(gpu, setup).unwrap();
+    assert_eq!(once.0, try_run(gpu, setup).unwrap().0, "two runs differ");
+    once.1
+}
+
+fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuError> {
+    let Setup { matrix, stride, offsets, place, .. } = *setup;
+    let rows = matrix.rows();
+    let shape = Shape::new(rows, matrix.vocab)?.with_stride(stride)?;
+    let logits_words = words_of(matrix, stride);
+    let filler = vec![FILLER; logits_words.len()];
+    let [at_logits, at_gradient, at_targets, at_records] = offsets;
+    let targets: Vec<u32> = matrix.targets.iter().map(|t| *t as u32).collect();
+    let weights: Vec<u32> = setup.weights.unwrap_or(&[]).iter().map(|w| w.to_bits()).collect();
+
+    let before = [
+        guarded(at_logits, &logits_words),
+        guarded(at_gradient, &filler),
+        guarded(at_targets, &targets),
+        guarded(at_targets, &weights),
+        guarded(at_records, &vec![FILLER; rows * RECORD_WORDS]),
+        guarded(at_records, &[FILLER; TOTALS_WORDS]),
+    ];
+    let buffers = before.each_ref().map(|words| buffer(gpu, words));
+    let [logits, dlogits, target_buffer, weight_buffer, records, totals] = &buffers;
+    let job = Job {
+        data: Data {
+            shape,
+            dtype: matrix.dtype,
+            logits: part(logits, at_logits, logits_words.len()),
+            targets: part(target_buffer, at_targets, rows),
+        },
+        objective: setup.objective,
+        reduction: setup.reduction,
+        weights: setup.weights.map(|_| part(weight_buffer, at_targets, rows)),
+        gradient: match place {
+            Place::None => Gradient::None,
+            Place::InPlace => Gradient::InPlace,
+            Place::Into => Gradient::Into(part(dlogits, at_gradient, filler.len())),
+        },
+        records: Some(part(records, at_records, rows * RECORD_WORDS)),
+        totals: Some(part(totals, at_records, TOTALS_WORDS)),
+    };
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    gpu.kernels().encode(&mut encoder, &job)?;
+    gpu.queue().submit([encoder.finish()]);
+    let after: Vec<Vec<u32>> = buffers.iter().map(|buffer| read(gpu, buffer)).collect();
+
+    // Only what may be written has changed.
+    let written = match place {
+        Place::None => None,
+        Place::InPlace => Some((0, at_logits)),
+        Place::Into => Some((1, at_gradient)),
+    };
+    let per_word = 4 / matrix.dtype.bytes();
+    for (i, (before, after)) in before.iter().zip(&after).enumerate() {
+        let (start, end, matrix_like) = match i {
+            4 => (at_records, at_records + rows * RECORD_WORDS, false),
+            5 => (at_records, at_records + TOTALS_WORDS, false),
+            _ if written.is_some_and(|(number, _)| number == i) => {
+                (written.unwrap().1, written.unwrap().1 + logits_words.len(), true)
+            }
+            _ => (0, 0, false),
+        };
+        for at in 0..before.len() {
+            if at < start || at >= end {
+                assert_eq!(before[at], after[at], "buffer {i}, word {at} outside {start}..{end} was written");
+            } else if matrix_like {
+                for k in 0..per_word {
+                    let column = ((at - start) * per_word + k) % stride;
+                    let bits = |words: &[u32]| if per_word == 1 { words[at] } else { words[at] >> (16 * k) & 0xffff };
+                    assert!(column < matrix.vocab || bits(before) == bits(after), "padding {at} was written");
+                }
+            }
+        }
+    }
+
+    let record_words = after[4][at_records..][..rows * RECORD_WORDS].to_vec();
+    let records = record_words.as_chunks::<RECORD_WORDS>().0.iter().map(Record::from_words).collect();
+    let dlogits = written.map_or(vec![], |(number, offset)| {
+        let words = &after[number][offset..];
+        let at = |i: usize| i / matrix.vocab * stride + i % matrix.vocab;
+        (0..rows * matrix.vocab).map(|i| element(matrix.dtype, words, at(i))).collect()
+    });
+    let totals = after[5][at_records..][..TOTALS_WORDS].to_vec();
+    Ok((after, Done { records, record_words, totals, dlogits }))
+}
