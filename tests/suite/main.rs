@@ -5,3 +5,4 @@ mod bad_input;
 mod cpu;
 mod inputs;
 mod oracle;
+mod runner;

@@ -7,7 +7,7 @@ use tokenloss::{
 
 /// The relative error granted to every loss and gradient entry of a row whose deciding difference of logits is
 /// `margin`: the difference of two f32 logits itself rounds by `margin` half ULPs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Grant {
     pub(crate) base: f64,
     pub(crate) per_margin: f64,
@@ -16,6 +16,9 @@ pub(crate) struct Grant {
 impl Grant {
     /// What is asked of the CPU.
     pub(crate) const CPU: Self = Self { base: 1e-6, per_margin: 1e-7 };
+
+    /// What WGSL grants `exp`, 3 + 2 |x| ULP of 2^-23 each, beside the CPU's.
+    pub(crate) const GPU: Self = Self { base: 1e-6 + 3.0 * 1.2e-7, per_margin: 1e-7 + 2.0 * 1.2e-7 };
 
     pub(crate) fn at(self, margin: f64) -> f64 {
         self.base + self.per_margin * margin
@@ -33,6 +36,8 @@ pub(crate) struct Truth {
     pub(crate) loss_tolerance: f64,
     pub(crate) dlogits: Vec<f64>,
     pub(crate) tolerances: Vec<f64>,
+    /// The relative error granted to the row's sums.
+    pub(crate) granted: f64,
     /// Whether the probability is so near a kink that an error of the last place decides the side.
     pub(crate) on_a_kink: bool,
 }
@@ -87,7 +92,15 @@ pub(crate) fn truth<E: Element>(
     let p = summary.target.p();
     let near = |kink: Option<f32>| kink.is_some_and(|kink| (p - f64::from(kink)).abs() < 1e-5);
     let on_a_kink = objective.kinks().into_iter().any(near);
-    Truth { summary, loss: eval.loss, loss_tolerance, dlogits, tolerances, on_a_kink }
+    Truth {
+        summary,
+        loss: eval.loss,
+        loss_tolerance,
+        dlogits,
+        tolerances,
+        granted: grant.at(margin),
+        on_a_kink,
+    }
 }
 
 /// Half the distance between neighbours of a storage type around a number: one rounding.
