@@ -54,7 +54,7 @@ pub fn population_minimiser(alpha: f64, r: &[f64], out: &mut [f64]) -> Result<()
     }
     let mut sum = 0.0;
     for (p, &share) in out.iter_mut().zip(r) {
-        *p = if share == 0.0 { 0.0 } else { exp(ln(share / r[mode]) / (1.0 - alpha)) };
+        *p = exp(ln(share / r[mode]) / (1.0 - alpha));
         sum += *p;
     }
     for p in out {

@@ -151,6 +151,31 @@ proptest! {
     }
 }
 
+/// The target's column of the lse direction is p itself, to relative accuracy at both ends: where p is small it
+/// is not what is left of 1.
+#[test]
+fn the_lse_direction_is_exact_at_both_ends() {
+    for margin in [-80.0f64, -40.0, -17.0, 0.0, 17.0, 80.0] {
+        let summary = reference::summarise(&[margin, 0.0], 0).unwrap();
+        let of = |d_target, d_lse| RowPartials { d_target, d_lse, d_entropy: 0.0 }.target_gradient(&summary);
+        let (p, e) = (1.0 / (1.0 + (-margin).exp()), 1.0 / (1.0 + margin.exp()));
+        // The exponent of 80 is exact, so that only a few operations round.
+        assert!((of(0.0, 1.0) / p - 1.0).abs() <= 1e-15 * (1.0 + margin.abs()), "p at a margin of {margin}");
+        assert!(
+            (of(1.0, -1.0) / e - 1.0).abs() <= 1e-15 * (1.0 + margin.abs()),
+            "1 - p at a margin of {margin}"
+        );
+    }
+}
+
+#[test]
+fn a_weight_of_0_switches_any_partials_off() {
+    let wild = RowPartials { d_target: f64::NEG_INFINITY, d_lse: f64::INFINITY, d_entropy: f64::NAN };
+    assert_eq!(wild.scaled(0.0), RowPartials::default());
+    assert!(wild.is_live() && !wild.scaled(0.0).is_live());
+    assert_eq!(RowPartials::of_slope(-0.5).scaled(3.0), RowPartials::of_slope(-1.5));
+}
+
 #[test]
 fn the_gradient_is_right_on_both_sides_of_every_kink() {
     let mut sides = 0;

@@ -5,6 +5,7 @@
 //! that a red test is red for everybody; raise `PROPTEST_CASES` to look further.
 
 mod accuracy;
+mod agree;
 mod draw;
 mod errors;
 mod golden;

@@ -69,6 +69,28 @@ fn weight_is_nan_outside_its_domain() {
     assert_eq!(weight(&Unlikelihood::new(1e-6).unwrap(), 1.0), 0.0);
 }
 
+/// The third probe as the paper writes it, `log(1 - p)` without eps: unbounded at p = 1, and so is its slope.
+struct Bare;
+
+impl TokenObjective for Bare {
+    fn of_target<T: num_traits::Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
+        let slope = -target.p() / target.one_minus_p;
+        TokenEval { loss: target.one_minus_p.ln(), slope, kept: true }
+    }
+}
+
+#[test]
+fn an_unbounded_slope_spoils_nothing() {
+    // W = p: nothing is NaN at p = 1, and the peak is next to it.
+    assert_eq!((weight(&Bare, 0.25), weight(&Bare, 1.0)), (0.25, 0.0));
+    assert!((peak(&Bare).weight - 1.0).abs() < 1e-15);
+    assert!((integral(&Bare, 0.0, 1.0) - 0.5).abs() < 1e-13);
+    assert!((share_above(&Bare, 0.5) - 0.75).abs() < 1e-12);
+    // A label that never comes does not count, whatever its slope.
+    let (q, r, t) = ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]);
+    assert_eq!(tokenloss_core::theory::risk_rate(&Bare, &q, &r, &t), Ok(0.0));
+}
+
 // --- The power family --------------------------------------------------------------------------------------------
 
 /// Paper, section 3: alpha, p*, max W, share of W above 1/2.
