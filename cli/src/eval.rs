@@ -27,7 +27,7 @@ pub(crate) struct Eval {
     #[arg(long, value_enum)]
     dtype: Option<Format>,
     /// What the sum over rows is divided by: valid, kept, sum (nothing) or a number
-    #[arg(long, default_value = "valid", value_name = "WHAT")]
+    #[arg(long, default_value = "valid", value_name = "WHAT", allow_negative_numbers = true)]
     denominator: String,
     /// What to do about a row with NaN or +inf, or with -inf alone
     #[arg(long, value_enum, default_value = "error")]

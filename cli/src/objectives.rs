@@ -48,6 +48,10 @@ impl Objectives {
     /// Runs it.
     pub(crate) fn run(self) -> Result<()> {
         let entries = entries()?;
+        if let Some(file) = &self.svg {
+            draw::save(&picture(&entries)?, file)?;
+            eprintln!("wrote {}", file.display());
+        }
         if self.json {
             let list = entries.iter().map(|entry| {
                 let parameters = entry.parameters.iter().map(|p| {
@@ -73,10 +77,6 @@ impl Objectives {
                 "objective leans by its share of W above p = 1/2. Write name:parameter=value,... on the"
             );
             println!("command line; thresholded takes inner=NAME and its parameters, too.");
-        }
-        if let Some(file) = &self.svg {
-            draw::save(&picture(&entries)?, file)?;
-            eprintln!("wrote {}", file.display());
         }
         Ok(())
     }

@@ -27,7 +27,13 @@ pub(crate) struct Continuum {
     #[arg(long = "objective", value_name = "SPEC", default_values_t = COMPARED.map(String::from))]
     objectives: Vec<String>,
     /// Shares of wrong labels in the fine-tuning data
-    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.1, 0.3], value_name = "SHARES")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [0.0, 0.1, 0.3],
+        value_name = "SHARES",
+        allow_negative_numbers = true
+    )]
     noise: Vec<f64>,
     /// The first seed: source, data, weights and order of the rest follow from it
     #[arg(long, default_value_t = 0)]
@@ -48,7 +54,7 @@ pub(crate) struct Continuum {
     #[arg(long, default_value_t = 128)]
     batch: usize,
     /// Learning rate of pretraining and fine-tuning, the same for every objective
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true)]
     rate: f32,
     /// Tokens
     #[arg(long, default_value_t = 128)]
@@ -57,7 +63,7 @@ pub(crate) struct Continuum {
     #[arg(long, default_value_t = 4)]
     classes: usize,
     /// Share of pretraining sentences that do not end in the best token
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.2, allow_negative_numbers = true)]
     ambiguity: f64,
     /// Width of an embedding
     #[arg(long, default_value_t = 32)]
