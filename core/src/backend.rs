@@ -84,12 +84,9 @@ impl Outputs<'_> {
     /// # Errors
     /// [`Error::Length`], naming the output.
     pub fn check(&self, rows: usize) -> Result<(), Error> {
-        for (what, output) in [
-            ("losses", &self.losses),
-            ("log_p", &self.log_p),
-            ("lse", &self.lse),
-            ("entropy", &self.entropy),
-        ] {
+        for (what, output) in
+            [("losses", &self.losses), ("log_p", &self.log_p), ("lse", &self.lse), ("entropy", &self.entropy)]
+        {
             if let Some(output) = output {
                 check_length(what, rows, output.len())?;
             }

@@ -131,7 +131,10 @@ impl fmt::Display for Error {
                 write!(f, "logits: row {row}, column {column} is {value}, expected a finite number or -inf")
             }
             Error::NoMass { row, vocab } => {
-                write!(f, "logits: row {row} is -inf in all {vocab} columns, so that no class has probability")
+                write!(
+                    f,
+                    "logits: row {row} is -inf in all {vocab} columns, so that no class has probability"
+                )
             }
         }
     }

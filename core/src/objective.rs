@@ -107,7 +107,6 @@ impl<O: TokenObjective> RowObjective for O {
         false
     }
 
-
     #[inline]
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
         let eval = self.of_target(row.target);

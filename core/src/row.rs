@@ -205,10 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn stats_of(logits: &[f64]) -> RowStats<f64> {
-        logits
-            .iter()
-            .enumerate()
-            .fold(RowStats::empty(), |s, (j, &z)| s.merge(RowStats::of(z, j as u32)))
+        logits.iter().enumerate().fold(RowStats::empty(), |s, (j, &z)| s.merge(RowStats::of(z, j as u32)))
     }
 
     fn close(a: RowStats<f64>, b: RowStats<f64>) -> bool {

@@ -36,10 +36,6 @@ impl TokenObjective for Mix {
         let lambda = cast::<T>(self.lambda);
         let rest = T::one() - lambda;
         let log = if lambda == T::zero() { T::zero() } else { -lambda * target.log_p };
-        TokenEval {
-            loss: log + rest * target.one_minus_p,
-            slope: -(lambda + rest * target.p()),
-            kept: true,
-        }
+        TokenEval { loss: log + rest * target.one_minus_p, slope: -(lambda + rest * target.p()), kept: true }
     }
 }
