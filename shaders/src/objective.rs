@@ -92,7 +92,9 @@ impl std::error::Error for TooManyParameters {}
 ///
 /// # Errors
 /// [`TooManyParameters`].
-pub fn parameters(objective: &dyn ShaderObjective) -> Result<[f32; MAX_SHADER_PARAMETERS], TooManyParameters> {
+pub fn parameters(
+    objective: &dyn ShaderObjective,
+) -> Result<[f32; MAX_SHADER_PARAMETERS], TooManyParameters> {
     let mut values = objective.parameters();
     let mut inner = objective.inner();
     while let Some(objective) = inner {
@@ -119,8 +121,7 @@ pub(crate) fn judge(objective: &dyn ShaderObjective) -> String {
 }
 
 /// The WGSL of `judge` where there is no objective.
-pub(crate) const NO_OBJECTIVE: &str =
-    "fn judge(summary: RowSummary) -> RowEval {\n  return RowEval(0.0, RowPartials(0.0, 0.0, 0.0), true);\n}\n";
+pub(crate) const NO_OBJECTIVE: &str = "fn judge(summary: RowSummary) -> RowEval {\n  return RowEval(0.0, RowPartials(0.0, 0.0, 0.0), true);\n}\n";
 
 fn call(
     objective: &dyn ShaderObjective,
@@ -143,7 +144,9 @@ fn call(
     let body = if let Some(inner) = objective.inner() {
         let inner_function = format!("{function}_inner");
         self::call(inner, &inner_function, first + count, fragments, glue);
-        format!("  if (!{call}) {{\n    return token_eval_dropped();\n  }}\n  return {inner_function}(prob);\n")
+        format!(
+            "  if (!{call}) {{\n    return token_eval_dropped();\n  }}\n  return {inner_function}(prob);\n"
+        )
     } else {
         format!("  return {call};\n")
     };

@@ -142,9 +142,8 @@ impl Program {
     /// The storage bindings, by number. A layout has these, each `read_write`, and the uniform.
     pub fn bindings(self) -> &'static [u32] {
         match self {
-            Self::Evaluate { store: Store::OutOfPlace, .. } | Self::PushBack { store: Store::OutOfPlace, .. } => {
-                &[1, 2, 3, 4, 5, 6]
-            }
+            Self::Evaluate { store: Store::OutOfPlace, .. }
+            | Self::PushBack { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6],
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],
             Self::Totals => &[2, 3, 5, 6],
             Self::Copy => &[1, 4],

@@ -36,7 +36,9 @@ fn objectives() -> Vec<Objective> {
 }
 
 fn validate(module: &Module, capabilities: Capabilities) -> Result<ModuleInfo, String> {
-    Validator::new(ValidationFlags::all(), capabilities).validate(module).map_err(|e| format!("{:?}", e.into_inner()))
+    Validator::new(ValidationFlags::all(), capabilities)
+        .validate(module)
+        .map_err(|e| format!("{:?}", e.into_inner()))
 }
 
 /// The SPIR-V; MSL and HLSL are written and dropped.
@@ -66,7 +68,9 @@ fn translate(text: &str) -> Result<Vec<u32>, String> {
     };
     let point = back::hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".into())) };
     let mut hlsl = String::new();
-    back::hlsl::Writer::new(&mut hlsl, &options, &point).write(&module, &info, None).map_err(|e| e.to_string())?;
+    back::hlsl::Writer::new(&mut hlsl, &options, &point)
+        .write(&module, &info, None)
+        .map_err(|e| e.to_string())?;
 
     validate(&module, back::spv::supported_capabilities())?;
     let options = back::spv::Options { lang_version: (1, 3), ..Default::default() };

@@ -1,7 +1,7 @@
 //! A device of our own, and host slices.
 
 use crate::kernels::{Scale, ready};
-use crate::{Data, Gradient, GpuError, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
+use crate::{Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
     Backend, Batch, Denominator, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
@@ -185,16 +185,14 @@ impl Gpu {
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let result = work();
         let reported = [internal.pop(), memory.pop()].map(ready);
-        let reported = reported.into_iter().chain([ready(validation.pop())]).flatten().flatten();
-        let errors: Vec<wgpu::Error> = reported.collect();
+        let mut reported = reported.into_iter().chain([ready(validation.pop())]).flatten().flatten();
+        let first = reported.next();
         self.check_lost()?;
-        for error in errors {
-            return Err(match error {
-                wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory { bytes },
-                other => GpuError::Internal { reason: other.to_string() },
-            });
+        match first {
+            None => result,
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { bytes }),
+            Some(other) => Err(GpuError::Internal { reason: other.to_string() }),
         }
-        result
     }
 
     pub(crate) fn submit_and_wait(&self, encoder: wgpu::CommandEncoder) -> Result<(), GpuError> {
@@ -464,7 +462,8 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
         let slices = self.slices(shape, stride, E::DTYPE.bytes())?;
         let mut logits = Host::of(logits);
-        let mut evaluation = Evaluation { gpu: self, objective, batch, stride, outputs, fault: None, judged: vec![] };
+        let mut evaluation =
+            Evaluation { gpu: self, objective, batch, stride, outputs, fault: None, judged: vec![] };
 
         // Counts are those of the whole batch, not of a slice: valid rows are known, kept rows are only where
         // there is one slice, and else take a pass of their own.

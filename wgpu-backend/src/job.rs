@@ -95,10 +95,14 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    pub(crate) fn new(what: &'static str, binding: &BufferBinding<'a>, needed: u64) -> Result<Self, GpuError> {
+    pub(crate) fn new(
+        what: &'static str,
+        binding: &BufferBinding<'a>,
+        needed: u64,
+    ) -> Result<Self, GpuError> {
         let BufferBinding { buffer, offset, size } = *binding;
         let size = size.ok_or(GpuError::NoSize { what })?.get();
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return Err(GpuError::Misaligned { what, offset, alignment: 4 });
         }
         let got = size.min(buffer.size().saturating_sub(offset));
@@ -146,7 +150,7 @@ impl Data<'_> {
     pub(crate) fn check_stride(&self) -> Result<(), GpuError> {
         let per_word = 4 / self.dtype.bytes();
         let stride = self.shape.stride();
-        if self.shape.rows() > 1 && stride % per_word != 0 {
+        if self.shape.rows() > 1 && !stride.is_multiple_of(per_word) {
             let (offset, alignment) = (stride as u64, per_word as u64);
             return Err(GpuError::Misaligned { what: "stride", offset, alignment });
         }

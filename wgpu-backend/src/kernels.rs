@@ -110,7 +110,11 @@ impl Kernels {
         let enough = |limit, needed: u64, has: u64| {
             if has < needed { Err(GpuError::MissingLimit { limit, needed, has }) } else { Ok(()) }
         };
-        enough("max_storage_buffers_per_shader_stage", 6, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough(
+            "max_storage_buffers_per_shader_stage",
+            6,
+            limits.max_storage_buffers_per_shader_stage.into(),
+        )?;
         enough(
             "max_dynamic_uniform_buffers_per_pipeline_layout",
             1,
@@ -506,8 +510,7 @@ impl Kernels {
     }
 
     fn pipeline(&self, dispatch: &Dispatch<'_>) -> Result<wgpu::ComputePipeline, GpuError> {
-        let key =
-            Key { program: dispatch.program, judge: dispatch.judge.to_owned(), lanes: dispatch.lanes };
+        let key = Key { program: dispatch.program, judge: dispatch.judge.to_owned(), lanes: dispatch.lanes };
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());

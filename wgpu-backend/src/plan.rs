@@ -210,6 +210,9 @@ mod tests {
     fn a_row_larger_than_a_binding_is_an_error_with_both_numbers() {
         let shape = Shape::new(2, 300_000).unwrap();
         let error = cut().rows(shape, Dtype::F32, &[0], 64).unwrap_err();
-        assert_eq!(error.to_string(), "logits: a row needs a binding of 1200000 bytes, the device allows 1048576");
+        assert_eq!(
+            error.to_string(),
+            "logits: a row needs a binding of 1200000 bytes, the device allows 1048576"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! How long the kernels take, beside a copy of the same bytes.
 
-use crate::{Data, Gradient, Gpu, GpuError, Job, words};
+use crate::{Data, Gpu, GpuError, Gradient, Job, words};
 use std::time::Instant;
 use tokenloss_core::{Dtype, Element, Reduction, Shape, half};
 use tokenloss_shaders::ShaderObjective;
@@ -145,7 +145,8 @@ impl Stage {
             for i in 0..shape.rows() {
                 gpu.queue().write_buffer(&logits, (i * row.len() * 4) as u64, bytemuck::cast_slice(&row));
             }
-            let targets: Vec<u32> = (0..shape.rows()).map(|row| (row * 7919 % shape.vocab()) as u32).collect();
+            let targets: Vec<u32> =
+                (0..shape.rows()).map(|row| (row * 7919 % shape.vocab()) as u32).collect();
             Ok(Self {
                 shape,
                 dtype,

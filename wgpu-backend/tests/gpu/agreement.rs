@@ -42,9 +42,8 @@ pub(crate) fn oracle<O: RowObjective>(
 ) -> Oracle {
     let rows = matrix.rows();
     let shape = Shape::new(rows, matrix.vocab).unwrap();
-    let mut batch = Batch::new(shape, &matrix.targets)
-        .unwrap()
-        .with_non_finite(tokenloss_core::NonFinite::NanRow);
+    let mut batch =
+        Batch::new(shape, &matrix.targets).unwrap().with_non_finite(tokenloss_core::NonFinite::NanRow);
     if let Some(weights) = weights {
         batch = batch.with_weights(weights).unwrap();
     }
@@ -52,8 +51,7 @@ pub(crate) fn oracle<O: RowObjective>(
     let mut losses = vec![0.0; rows];
     let mut summaries = vec![RowSummary::nan(); rows];
     let mut dlogits = vec![0.0; logits.len()];
-    let results =
-        Results { losses: &mut losses, summaries: &mut summaries, dlogits: &mut dlogits };
+    let results = Results { losses: &mut losses, summaries: &mut summaries, dlogits: &mut dlogits };
     let totals = reference::evaluate(objective, reduction, &batch, &logits, results).unwrap();
     Oracle { losses, summaries, dlogits, totals }
 }
@@ -137,7 +135,8 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         let float = |at: usize| f64::from(f32::from_bits(totals[at]));
         let counts = [totals[2], totals[3], totals[4]].map(|n| n as usize);
         assert_eq!(counts, [truth.totals.valid, truth.totals.kept, truth.totals.ignored], "{what}");
-        let near = |got: f64, expected: f64, slack: f64| got == expected || (got - expected).abs() <= slack * 1e-5;
+        let near =
+            |got: f64, expected: f64, slack: f64| got == expected || (got - expected).abs() <= slack * 1e-5;
         assert!(near(float(1), truth.totals.weight_sum, truth.totals.weight_sum), "{what}");
         assert!(near(float(5), truth.totals.denominator, truth.totals.denominator), "{what}");
         if truth.totals.loss_sum.is_nan() {
@@ -169,15 +168,19 @@ fn spread(name: &str) -> Vec<AnyToken> {
     all.into_iter().map(|values| AnyToken::with_parameters(name, values).unwrap().unwrap()).collect()
 }
 
-fn compare<O: ShaderObjective + RowObjective>(name: &str, objectives: &[O]) {
+fn compare<O: ShaderObjective + RowObjective>(name: &str, vocab: usize, objectives: &[O]) {
     for dtype in Dtype::ALL {
-        let matrix = Matrix::mixture(dtype, 259, 5);
+        let matrix = Matrix::mixture(dtype, vocab, 5);
         let mut worst = Worst::default();
         for gpu in gpus() {
             for objective in objectives {
                 for place in PLACES {
                     let setup = Setup { place, ..Setup::new(&matrix, objective) };
-                    let what = format!("{name} {:?} {dtype} {place:?} {}", objective.parameters(), gpu.kernels().variant());
+                    let what = format!(
+                        "{name} {:?} {dtype} {place:?} {}",
+                        objective.parameters(),
+                        gpu.kernels().variant()
+                    );
                     worst.take(check(&what, objective, &setup, &run(gpu, &setup)));
                 }
             }
@@ -193,22 +196,28 @@ fn compare<O: ShaderObjective + RowObjective>(name: &str, objectives: &[O]) {
     }
 }
 
-#[test]
-fn every_objective_every_type_every_place_every_variant() {
-    for name in AnyToken::NAMES {
-        compare(name, &spread(name));
-    }
+/// One test per listed objective: every type, place and variant.
+macro_rules! agreement {
+    (
+        tokens { $($module:ident $type:ident { $($token:tt)* })* }
+        gates { $($gate:tt)* }
+    ) => { $(
+        #[test]
+        fn $module() {
+            compare(stringify!($module), 259, &spread(stringify!($module)));
+        }
+    )* };
 }
+tokenloss_core::for_each_objective!(agreement);
 
 #[test]
 fn gates_around_objectives() {
-    let gate = |inner: &str, lo, hi| {
-        Objective::Thresholded(Thresholded::new(spread(inner)[0], lo, hi).unwrap())
-    };
-    compare("gated nll", &[gate("nll", 0.2, 1.0), gate("nll", 0.0, 0.3)]);
-    compare("gated focal", &[gate("focal", 0.0, 0.999)]);
+    let gate =
+        |inner: &str, lo, hi| Objective::Thresholded(Thresholded::new(spread(inner)[0], lo, hi).unwrap());
+    compare("gated nll", 5, &[gate("nll", 0.2, 1.0), gate("nll", 0.0, 0.3)]);
+    compare("gated focal", 5, &[gate("focal", 0.0, 0.999)]);
     let twice = Thresholded::new(Thresholded::new(Nll, 0.1, 1.0).unwrap(), 0.0, 0.9).unwrap();
-    compare("gated twice", &[twice]);
+    compare("gated twice", 5, &[twice]);
 }
 
 /// 1 - p^2, as a user would write it.
@@ -243,7 +252,7 @@ impl ShaderObjective for Quadratic {
 
 #[test]
 fn an_objective_of_the_users_own() {
-    compare("the user's own", &[Quadratic]);
+    compare("the user's own", 259, &[Quadratic]);
 }
 
 /// Sizes with a reason: the least; odd; one group of four words and one more; 64 lanes of four words, which is

@@ -8,7 +8,8 @@ use tokenloss_core::{
     Batch, Denominator, Dtype, Evaluate, Logits, Nll, Outputs, Reduction, RowSummary, Shape, Thresholded,
 };
 use tokenloss_wgpu::{
-    Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements, wgpu,
+    Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements,
+    wgpu,
 };
 
 /// A job of 4 rows of 8 in one buffer each; what a test changes is wrong.
@@ -168,19 +169,21 @@ fn the_callers_data() {
     let batch = Batch::new(shape, &[0, 1]).unwrap();
     let evaluate = |logits: &[f32]| {
         let outputs = Outputs::default();
-        bench.gpu.evaluate(&Nll, Reduction::Sum, &batch, Logits::Read(logits), outputs).unwrap_err().to_string()
+        bench
+            .gpu
+            .evaluate(&Nll, Reduction::Sum, &batch, Logits::Read(logits), outputs)
+            .unwrap_err()
+            .to_string()
     };
     assert_eq!(evaluate(&[0.0; 7]), "logits: expected 8 values, got 7");
     let nan = [0.0, 0.0, 0.0, 0.0, 0.0, f32::INFINITY, 0.0, f32::NAN];
     assert_eq!(evaluate(&nan), "logits: row 1, column 1 is inf, expected a finite number or -inf");
     let mut masked = [0.0; 8];
     masked[..4].fill(f32::NEG_INFINITY);
-    assert_eq!(
-        evaluate(&masked),
-        "logits: row 0 is -inf in all 4 columns, so that no class has probability"
-    );
+    assert_eq!(evaluate(&masked), "logits: row 0 is -inf in all 4 columns, so that no class has probability");
     let mut summaries = vec![RowSummary::<f64>::nan(); 3];
-    let error = tokenloss_core::Backend::summarise(bench.gpu, &batch, &[0.0f32; 8], &mut summaries).unwrap_err();
+    let error =
+        tokenloss_core::Backend::summarise(bench.gpu, &batch, &[0.0f32; 8], &mut summaries).unwrap_err();
     assert_eq!(error.to_string(), "summaries: expected 2 values, got 3");
 }
 

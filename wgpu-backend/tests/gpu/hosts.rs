@@ -6,8 +6,8 @@ use crate::machine::gpus;
 use crate::tolerance::Row;
 use tokenloss_core::half::{bf16, f16};
 use tokenloss_core::{
-    Backend, Batch, Dtype, Element, Evaluate, Logits, Nll, Outputs, Power, Reduction, RowObjective, RowPartials,
-    RowSummary, Shape, reference,
+    Backend, Batch, Dtype, Element, Evaluate, Logits, Nll, Outputs, Power, Reduction, RowObjective,
+    RowPartials, RowSummary, Shape, reference,
 };
 use tokenloss_wgpu::{Gpu, TimedGradient};
 
@@ -104,8 +104,7 @@ fn an_entropy_partial_is_pushed_back() {
             let batch = Batch::new(Shape::new(rows, vocab).unwrap(), &matrix.targets).unwrap();
             let mut summaries = vec![RowSummary::nan(); rows];
             gpu.summarise(&batch, &matrix.logits, &mut summaries).unwrap();
-            let partials =
-                vec![RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5 }; rows];
+            let partials = vec![RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5 }; rows];
             let mut dlogits = vec![f32::NAN; matrix.logits.len()];
             let out = Logits::OutOfPlace { logits: &matrix.logits, dlogits: &mut dlogits };
             gpu.push_back(&batch, out, &summaries, &partials).unwrap();
@@ -124,8 +123,12 @@ fn an_entropy_partial_is_pushed_back() {
                     let got = f64::from(dlogits[row * vocab + column]);
                     let p = (logits[column] - summary.stats.lse()).exp();
                     let size = p * (0.125 + 1.5 * (f64::from(summary.stats.lse().abs() as f32) + 20.0));
-                    let allowed = 3e-5 * (expected.abs() + size) + 1e-6 * f64::from(u8::from(column == target)) + 1e-37;
-                    assert!((got - expected).abs() <= allowed, "{row}, {column}: {got:e} {expected:e} of {sizes:e}");
+                    let allowed =
+                        3e-5 * (expected.abs() + size) + 1e-6 * f64::from(u8::from(column == target)) + 1e-37;
+                    assert!(
+                        (got - expected).abs() <= allowed,
+                        "{row}, {column}: {got:e} {expected:e} of {sizes:e}"
+                    );
                 }
             }
         }
@@ -158,4 +161,33 @@ fn adapters_are_listed_with_what_they_run() {
         ));
     }
     assert_eq!(rounded(Dtype::F32, 1.0), 1.0);
+}
+
+#[test]
+#[ignore = "prints timings, checks nothing"]
+fn timings() {
+    for vocab in [32_768, 128_256] {
+        let shape = Shape::new(8_388_608 / vocab, vocab).unwrap();
+        for gpu in gpus() {
+            for dtype in Dtype::ALL {
+                let median = |mut seconds: Vec<f64>| {
+                    seconds.sort_by(f64::total_cmp);
+                    1000.0 * seconds[seconds.len() / 2]
+                };
+                let objective = Power::new(1.0).unwrap();
+                let time =
+                    |gradient| median(gpu.time_evaluate(&objective, shape, dtype, gradient, 7).unwrap());
+                let copy = median(gpu.time_copy(shape, dtype, 7).unwrap());
+                let [read, place, out] =
+                    [TimedGradient::None, TimedGradient::InPlace, TimedGradient::OutOfPlace].map(time);
+                crate::machine::say(&format!(
+                    "{} x {vocab} {dtype:>4} {:>9}: copy {copy:.1} ms, losses {read:.1}, in place {place:.1}, \
+                     out of place {out:.1} ({:.1} copies)",
+                    shape.rows(),
+                    gpu.kernels().variant(),
+                    out / copy
+                ));
+            }
+        }
+    }
 }

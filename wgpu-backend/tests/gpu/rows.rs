@@ -90,7 +90,11 @@ fn a_masked_target_has_the_loss_that_its_objective_says() {
                 let setup = Setup { place: Place::InPlace, ..Setup::new(&matrix, &objective) };
                 let done = run(gpu, &setup);
                 let slope = done.records[1].d_target;
-                assert_eq!(done.dlogits[77 + 5], rounded(dtype, slope), "all of the slope goes to the target");
+                assert_eq!(
+                    done.dlogits[77 + 5],
+                    rounded(dtype, slope),
+                    "all of the slope goes to the target"
+                );
                 (done.records[1].loss, slope)
             };
             assert_eq!(loss(Nll.into()), (f32::INFINITY, -1.0));

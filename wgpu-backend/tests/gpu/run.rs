@@ -174,7 +174,9 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
             } else if matrix_like {
                 for k in 0..per_word {
                     let column = ((at - start) * per_word + k) % stride;
-                    let bits = |words: &[u32]| if per_word == 1 { words[at] } else { words[at] >> (16 * k) & 0xffff };
+                    let bits = |words: &[u32]| {
+                        if per_word == 1 { words[at] } else { words[at] >> (16 * k) & 0xffff }
+                    };
                     assert!(column < matrix.vocab || bits(before) == bits(after), "padding {at} was written");
                 }
             }

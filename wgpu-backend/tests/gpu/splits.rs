@@ -5,7 +5,8 @@ use crate::data::Matrix;
 use crate::machine::{baseline, gpus, low_limits, open};
 use crate::run::{Place, Setup, run};
 use tokenloss_core::{
-    Batch, Denominator, Dtype, Evaluate, Logits, Nll, NonFinite, Outputs, Power, Reduction, Shape, Thresholded,
+    Batch, Denominator, Dtype, Evaluate, Logits, Nll, NonFinite, Outputs, Power, Reduction, Shape,
+    Thresholded,
 };
 use tokenloss_wgpu::{Gpu, Request, Variant, wgpu};
 
@@ -37,7 +38,8 @@ fn more_logits_than_a_binding() {
         for denominator in [Denominator::Valid, Denominator::Kept] {
             for (place, offsets) in [(Place::Into, [0; 4]), (Place::InPlace, [3, 0, 1, 1])] {
                 let reduction = Reduction::Mean(denominator);
-                let setup = Setup { stride: 1002, place, offsets, reduction, ..Setup::new(&matrix, &objective) };
+                let setup =
+                    Setup { stride: 1002, place, offsets, reduction, ..Setup::new(&matrix, &objective) };
                 check(&format!("{dtype} {denominator:?}"), &objective, &setup, &run(&gpu, &setup));
             }
         }

@@ -124,11 +124,20 @@ impl Row {
     }
 
     /// Of the gradient of one column, whose oracle value is `expected`.
-    pub(crate) fn gradient(&self, dtype: Dtype, logit: f32, is_target: bool, scale: f64, expected: f64) -> f64 {
+    pub(crate) fn gradient(
+        &self,
+        dtype: Dtype,
+        logit: f32,
+        is_target: bool,
+        scale: f64,
+        expected: f64,
+    ) -> f64 {
         let relative = if is_target {
             // slope (1 - p): for small p from p, which is known as well as any other column's.
             let p = exp(f64::from(logit) - self.max) + self.sum;
-            self.slope + if self.p_is_small { p.min(self.one_minus_p + p) } else { self.one_minus_p } + 4.0 * ULP
+            self.slope
+                + if self.p_is_small { p.min(self.one_minus_p + p) } else { self.one_minus_p }
+                + 4.0 * ULP
         } else {
             let delta = (f64::from(logit) - self.max).max(-104.0);
             self.slope + exp(delta) + self.sum + 4.0 * ULP
