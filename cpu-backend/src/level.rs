@@ -5,7 +5,7 @@ use crate::simd::{Kernel, Simd};
 use core::fmt;
 use core::str::FromStr;
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 use crate::simd::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
@@ -23,7 +23,7 @@ enum Set {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(any(target_arch = "aarch64", test))]
     Neon(Neon),
 }
 
@@ -41,7 +41,8 @@ impl Level {
             sets.extend(Avx2::new().map(Set::Avx2));
             sets.extend(Avx512::new().map(Set::Avx512));
         }
-        #[cfg(target_arch = "aarch64")]
+        // In tests elsewhere, with emulated intrinsics.
+        #[cfg(any(target_arch = "aarch64", test))]
         sets.push(Set::Neon(Neon::new()));
         sets.into_iter().map(Self).collect()
     }
@@ -66,7 +67,7 @@ impl Level {
             Set::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(_) => "avx512",
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", test))]
             Set::Neon(_) => "neon",
         }
     }
@@ -79,7 +80,7 @@ impl Level {
             Set::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(simd) => simd.run(kernel),
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", test))]
             Set::Neon(simd) => simd.run(kernel),
         }
     }

@@ -377,3 +377,69 @@ impl<V: Copy> Line<V> {
         s.mul(share, s.mul_add(d, self.slant, self.constant))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use half::{bf16, f16};
+    use proptest::prelude::*;
+    use tokenloss_core::{Element, reference};
+
+    fn logit() -> impl Strategy<Value = f32> {
+        prop_oneof![8 => -30.0f32..30.0, 1 => Just(4.0f32), 1 => Just(f32::NEG_INFINITY)]
+    }
+
+    /// Both ways to a gradient against the oracle, on every level: here NEON too, with emulated intrinsics.
+    fn check<L: Lanes>(level: Level, z: &[L], target: usize) {
+        let wide: Vec<f64> = z.iter().map(|z| f64::from(z.to_f32())).collect();
+        let Ok(want) = reference::summarise(&wide, target) else { return };
+        let mut scratch = Scratch::default();
+        let wanted = Wanted { moment: true, shares: true };
+        let stats = level.run(Summarise { logits: z, scratch: &mut scratch, wanted });
+        assert_eq!((stats.max, stats.argmax), (want.stats.max, want.stats.argmax), "{level}");
+        // The grant of the whole suite: differences of logits up to 60 round by as many half ULPs.
+        let near = |a: f64, b: f64| (a - b).abs() <= 7e-6 * b.abs() + 2e-36;
+        assert!(near(stats.tail, want.stats.tail), "{level}: tail {} and {}", stats.tail, want.stats.tail);
+        assert!(
+            near(stats.moment, want.stats.moment),
+            "{level}: moment {} and {}",
+            stats.moment,
+            want.stats.moment
+        );
+
+        let summary = RowSummary::new(stats, wide[target]);
+        let partials = RowPartials::of_slope(-0.5);
+        let mut truth = vec![0.0; z.len()];
+        reference::push_back(&wide, target, &want, RowPartials::of_slope(-0.5), &mut truth);
+        let mut out = vec![L::from_f32(9.0); z.len()];
+        let row = Row::Into(z, &mut out);
+        level.run(Scale { row, target, summary: &summary, partials, scratch: &scratch, stream: true });
+        let mut anew = z.to_vec();
+        level.run(PushBack { row: Row::InPlace(&mut anew), target, summary: &summary, partials });
+        for (j, truth) in truth.iter().enumerate() {
+            // One rounding of the widest storage beside the arithmetic's.
+            let storage = if size_of::<L>() == 2 { 4e-3 * truth.abs() + 3e-8 } else { 0.0 };
+            for got in [out[j], anew[j]] {
+                let off = (f64::from(got.to_f32()) - truth).abs();
+                assert!(
+                    off <= 7e-6 * truth.abs() + 2e-36 + storage,
+                    "{level}, column {j}: {got:?} and {truth}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_agrees_with_the_oracle(
+            z in prop::collection::vec(logit(), 2..200), target in any::<prop::sample::Index>()) {
+            let target = target.index(z.len());
+            for level in Level::available() {
+                check::<f32>(level, &z, target);
+                check::<bf16>(level, &z.iter().map(|z| <bf16 as Element>::from_f32(*z)).collect::<Vec<_>>(), target);
+                check::<f16>(level, &z.iter().map(|z| <f16 as Element>::from_f32(*z)).collect::<Vec<_>>(), target);
+            }
+        }
+    }
+}

@@ -12,7 +12,9 @@ use tokenloss_core::Element;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(test, not(target_arch = "aarch64")))]
+mod emulated;
+#[cfg(any(target_arch = "aarch64", test))]
 pub(crate) mod neon;
 pub(crate) mod portable;
 

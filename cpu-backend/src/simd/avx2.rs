@@ -153,19 +153,19 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn stream_f32(self, v: __m256, x: &mut [f32]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 32 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(32));
         // SAFETY: the set is present and the slice holds eight elements, aligned as asserted.
         unsafe { _mm256_stream_ps(x.as_mut_ptr(), v) }
     }
     #[inline(always)]
     fn stream_f16(self, v: __m256, x: &mut [f16]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 16 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(16));
         // SAFETY: the set is present and the slice holds eight elements, aligned as asserted.
         unsafe { _mm_stream_si128(x.as_mut_ptr().cast(), round_f16(v)) }
     }
     #[inline(always)]
     fn stream_bf16(self, v: __m256, x: &mut [bf16]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 16 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(16));
         // SAFETY: the set is present and the slice holds eight elements, aligned as asserted.
         unsafe { _mm_stream_si128(x.as_mut_ptr().cast(), round_bf16(v)) }
     }

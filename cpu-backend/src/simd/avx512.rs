@@ -142,19 +142,19 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn stream_f32(self, v: __m512, x: &mut [f32]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 64 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(64));
         // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
         unsafe { _mm512_stream_ps(x.as_mut_ptr(), v) }
     }
     #[inline(always)]
     fn stream_f16(self, v: __m512, x: &mut [f16]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 32 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(32));
         // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
         unsafe { _mm256_stream_si256(x.as_mut_ptr().cast(), round_f16(v)) }
     }
     #[inline(always)]
     fn stream_bf16(self, v: __m512, x: &mut [bf16]) {
-        assert!(x.len() == LANES && x.as_ptr().addr() % 32 == 0);
+        assert!(x.len() == LANES && x.as_ptr().addr().is_multiple_of(32));
         // SAFETY: the set is present and the slice holds sixteen elements, aligned as asserted.
         unsafe { _mm256_stream_si256(x.as_mut_ptr().cast(), round_bf16(v)) }
     }

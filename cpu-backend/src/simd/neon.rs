@@ -1,6 +1,12 @@
 //! NEON: four lanes, part of every 64-bit Arm.
 
+// On that architecture most of these intrinsics are safe to call; emulated ones are not.
+#![allow(unused_unsafe)]
+
+#[cfg(not(target_arch = "aarch64"))]
+use super::emulated::*;
 use super::{Kernel, Simd};
+#[cfg(target_arch = "aarch64")]
 use core::arch::aarch64::*;
 use half::{bf16, f16};
 use tokenloss_core::Element;
@@ -114,7 +120,7 @@ impl Simd for Neon {
     fn load_bf16(self, x: &[bf16]) -> float32x4_t {
         assert!(x.len() == LANES);
         // SAFETY: baseline, and the slice holds four elements.
-        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(x.as_ptr().cast()))) }
+        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(vld1_u16(x.as_ptr().cast())))) }
     }
     #[inline(always)]
     fn store_f32(self, v: float32x4_t, x: &mut [f32]) {
