@@ -48,10 +48,7 @@ pub use batch::{Batch, IGNORE_INDEX, NonFinite, Shape};
 pub use check::{CheckFailure, check_objective};
 pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
-pub use objective::{
-    AnyToken, Dft, Focal, Huber, Listed, MAX_PARAMETERS, Mix, Nll, Objective, Parameter, Power, RowEval,
-    RowObjective, Thresholded, TokenEval, TokenObjective, Unlikelihood,
-};
+pub use objective::*;
 pub use reduction::{Denominator, Reduction, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
 pub use spec::SpecError;

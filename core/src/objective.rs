@@ -3,24 +3,6 @@
 use crate::{Error, RowPartials, RowSummary, TargetProb};
 use num_traits::Float;
 
-mod dft;
-mod focal;
-mod huber;
-mod mix;
-mod nll;
-mod power;
-mod thresholded;
-mod unlikelihood;
-
-pub use dft::Dft;
-pub use focal::Focal;
-pub use huber::Huber;
-pub use mix::Mix;
-pub use nll::Nll;
-pub use power::Power;
-pub use thresholded::Thresholded;
-pub use unlikelihood::Unlikelihood;
-
 /// A token objective's value and derivative at one probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenEval<T> {
@@ -155,7 +137,7 @@ pub trait Listed {
 /// `$callback! { tokens { .. } gates { .. } }`; a gate wraps any token objective.
 ///
 /// Adding an objective is one line here, one file `core/src/objective/<module>.rs` and one file
-/// `shaders/objective/<module>.wgsl`: constructors, domain checks, the spec parser, the shaders, the tests of
+/// `shaders/objective/<module>.wgsl`: modules, constructors, domain checks, the spec parser, the shaders, the tests of
 /// every backend and the command line's table all come from this list.
 #[macro_export]
 macro_rules! for_each_objective {
@@ -182,6 +164,9 @@ macro_rules! declare {
         tokens { $($module:ident $type:ident { $($param:ident: $default:literal, $min:literal..=$max:literal);* })* }
         gates { $($gate_module:ident $gate:ident { $($gate_param:ident: $gate_default:literal, $gate_min:literal..=$gate_max:literal);* })* }
     ) => {
+        $(mod $module; pub use $module::$type;)*
+        $(mod $gate_module; pub use $gate_module::$gate;)*
+
         $(
             impl $type {
                 /// Checks every parameter against its declared domain.
