@@ -87,7 +87,7 @@ fn a_masked_target_has_the_loss_that_its_objective_says() {
         for dtype in Dtype::ALL {
             let matrix = around(dtype, 5, masked);
             let loss = |objective: Objective| {
-                let setup = Setup { place: Place::InPlace, ..Setup::new(&matrix, &objective) };
+                let setup = Setup { place: Place::Over, ..Setup::new(&matrix, &objective) };
                 let done = run(gpu, &setup);
                 let slope = done.records[1].d_target;
                 assert_eq!(

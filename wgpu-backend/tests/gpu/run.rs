@@ -10,11 +10,11 @@ use wgpu::util::DeviceExt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     None,
-    InPlace,
+    Over,
     Into,
 }
 
-pub(crate) const PLACES: [Place; 3] = [Place::None, Place::InPlace, Place::Into];
+pub(crate) const PLACES: [Place; 3] = [Place::None, Place::Over, Place::Into];
 
 /// What is around and between what a shader may touch. As f32, f16 or bf16 it is a NaN.
 const FILLER: u32 = 0xffd1_ffd1;
@@ -141,7 +141,7 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
         weights: setup.weights.map(|_| part(weight_buffer, at_targets, rows)),
         gradient: match place {
             Place::None => Gradient::None,
-            Place::InPlace => Gradient::InPlace,
+            Place::Over => Gradient::InPlace,
             Place::Into => Gradient::Into(part(dlogits, at_gradient, filler.len())),
         },
         records: Some(part(records, at_records, rows * RECORD_WORDS)),
@@ -155,7 +155,7 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
     // Only what may be written has changed.
     let written = match place {
         Place::None => None,
-        Place::InPlace => Some((0, at_logits)),
+        Place::Over => Some((0, at_logits)),
         Place::Into => Some((1, at_gradient)),
     };
     let per_word = 4 / matrix.dtype.bytes();

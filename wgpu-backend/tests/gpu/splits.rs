@@ -36,7 +36,7 @@ fn more_logits_than_a_binding() {
         // 1.5 MB to 3 MB over bindings of 1 MiB, and rows that start nowhere near an alignment.
         let matrix = Matrix::uniform(dtype, 750, 1001, 5);
         for denominator in [Denominator::Valid, Denominator::Kept] {
-            for (place, offsets) in [(Place::Into, [0; 4]), (Place::InPlace, [3, 0, 1, 1])] {
+            for (place, offsets) in [(Place::Into, [0; 4]), (Place::Over, [3, 0, 1, 1])] {
                 let reduction = Reduction::Mean(denominator);
                 let setup =
                     Setup { stride: 1002, place, offsets, reduction, ..Setup::new(&matrix, &objective) };
