@@ -5,9 +5,12 @@
 //! a share of wrong labels under every objective, and tested on clean sentences with pairs of tokens that it never
 //! saw. Everything but the objective is shared: data, order, optimiser, learning rate, steps.
 //!
-//! How the defaults were chosen: sizes and steps so that all three capabilities exist and a weak model can learn
-//! the source at all within the time; the learning rate as the one at which nll pretraining learns fastest. The
-//! number of fine-tuning sentences decides the outcome and is a choice: 8192 are seen 9.4 times in 600 steps, so
+//! How the defaults were chosen: about fifteen settings of sizes, steps and sentences were looked at, with one seed,
+//! seeing all outcomes; taken was one with three distinct capabilities in which a weak model learns the source at
+//! all within the time. The learning rate is the faster in nll pretraining of the two tried, .003 and .01. Seeds 100
+//! to 102, not looked at before, give the same picture as the default seeds.
+//!
+//! The number of fine-tuning sentences decides the outcome and is a choice: 8192 are seen 9.4 times in 600 steps, so
 //! that a model can learn wrong labels by heart, which is how label noise harms. With every sentence seen once
 //! (`--examples 76800`) uniform noise averages out, and nll keeps up with the others in a strong model, too.
 
