@@ -5,4 +5,5 @@ mod bad_input;
 mod cpu;
 mod inputs;
 mod oracle;
+mod readme;
 mod runner;
