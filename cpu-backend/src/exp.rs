@@ -10,7 +10,7 @@ pub(crate) const LOWEST: f32 = -87.0;
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, and `exp(r) = 1 + r + r^2 q(r)` with `q` of degree 4, minimax in the
 /// relative error of `exp(r)`: 3.1e-9. The rest of the error is rounding: over every `f32` in [-87, 0] at most
-/// 1.03 ULP, 8.7e-8 relative (`cargo test -p tokenloss-cpu --release --lib -- --ignored --nocapture`).
+/// 0.89 ULP with a fused multiply-add and 1.18 ULP without (`cargo test -p tokenloss-cpu --release --lib -- --ignored --nocapture`).
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     // ln 2 in two parts: the first has 16 trailing zeros, so that n times it is exact.
@@ -26,11 +26,10 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let r = s.mul_add(n, s.splat(-LN_2_HI), x);
     let r = s.mul_add(n, s.splat(-LN_2_LO), r);
     let mut q = s.splat(Q[4]);
-    for c in [Q[3], Q[2], Q[1], Q[0]] {
+    for c in [Q[3], Q[2], Q[1], Q[0], 1.0, 1.0] {
         q = s.mul_add(q, r, s.splat(c));
     }
-    let p = s.add(s.mul_add(s.mul(q, r), r, r), s.splat(1.0));
-    s.scale_unless_lt(p, n, x, s.splat(LOWEST))
+    s.scale_unless_lt(q, n, x, s.splat(LOWEST))
 }
 
 #[cfg(test)]
@@ -54,8 +53,10 @@ mod tests {
         }
     }
 
-    /// Measured over every float, on every level: 0.988 portable, 1.028 with a fused multiply-add.
-    const WORST: f64 = 1.03;
+    /// Measured over every float: 1.178 without a fused multiply-add, 0.882 with it.
+    fn documented(level: Level) -> f64 {
+        if level.name() == "portable" { 1.18 } else { 0.89 }
+    }
 
     /// The largest error in ULP of the exact result, over every `step`-th float from 0 down to LOWEST.
     fn worst(level: Level, step: usize) -> f64 {
@@ -79,7 +80,7 @@ mod tests {
         for level in Level::available() {
             let worst = worst(level, 997);
             println!("exp, {level}: {worst:.3} ULP");
-            assert!(worst <= WORST, "{level}: {worst} ULP");
+            assert!(worst <= documented(level), "{level}: {worst} ULP");
         }
     }
 
@@ -89,7 +90,7 @@ mod tests {
         for level in Level::available() {
             let worst = worst(level, 1);
             println!("exp, {level}: {worst:.3} ULP");
-            assert!(worst <= WORST, "{level}: {worst} ULP");
+            assert!(worst <= documented(level), "{level}: {worst} ULP");
         }
     }
 

@@ -22,7 +22,9 @@ enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<true>),
     #[cfg(any(target_arch = "aarch64", test))]
     Neon(Neon),
 }
@@ -40,6 +42,7 @@ impl Level {
         {
             sets.extend(Avx2::new().map(Set::Avx2));
             sets.extend(Avx512::new().map(Set::Avx512));
+            sets.extend(Avx512::new().map(Set::Avx512Bf16));
         }
         // In tests elsewhere, with emulated intrinsics.
         #[cfg(any(target_arch = "aarch64", test))]
@@ -51,7 +54,7 @@ impl Level {
     /// lacks of them its tests did not run.
     pub fn known() -> &'static [&'static str] {
         if cfg!(target_arch = "x86_64") {
-            &["portable", "avx2", "avx512"]
+            &["portable", "avx2", "avx512", "avx512bf16"]
         } else if cfg!(target_arch = "aarch64") {
             &["portable", "neon"]
         } else {
@@ -67,6 +70,8 @@ impl Level {
             Set::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16(_) => "avx512bf16",
             #[cfg(any(target_arch = "aarch64", test))]
             Set::Neon(_) => "neon",
         }
@@ -80,6 +85,8 @@ impl Level {
             Set::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16(simd) => simd.run(kernel),
             #[cfg(any(target_arch = "aarch64", test))]
             Set::Neon(simd) => simd.run(kernel),
         }

@@ -31,7 +31,7 @@
 //! * **Threads.** Rows are spread over the current rayon pool; run inside `ThreadPool::install` for another.
 //!   Results do not depend on the number of threads, bit for bit.
 //! * **Levels.** One set of kernels, compiled for each [`Level`]: portable, AVX2 with FMA, AVX-512, NEON.
-//! * **Numbers.** Exponentials in `f32` at most 1.1 ULP off, sums of one block of 4,096 logits in `f32`, all that
+//! * **Numbers.** Exponentials in `f32` at most 1.2 ULP off, sums of one block of 4,096 logits in `f32`, all that
 //!   joins blocks and rows and all of the objective in `f64`. A gradient entry below 1.2e-38, the least normal
 //!   `f32`, is 0.
 //! * **Memory.** One scratch row of `vocab` `f32`s for each thread, kept for the next call.

@@ -91,11 +91,9 @@ fn summarise<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
     total
 }
 
-struct Block {
-    max: f32,
-    tail: f64,
-    moment: f64,
-}
+/// From this sum of shares on, the maximum's 1 may be among them and be taken off at the end: what rounding it cost
+/// is a few 1e-8 of the rest. Below, the tail is summed by itself.
+const PLAIN: f32 = 4.0;
 
 #[inline(always)]
 fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
@@ -104,13 +102,35 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
     next: &[L],
     shares: &mut [f32],
 ) -> Block {
-    let max = maximum(s, z);
+    let max = L::greatest(s, z);
     if max == f32::NEG_INFINITY {
         shares.fill(0.0);
         let nan = z.iter().any(|z| z.to_f32().is_nan());
         return Block { max, tail: if nan { f64::NAN } else { -1.0 }, moment: 0.0 };
     }
+    let sums = sums::<S, L, MOMENT, SHARES, false>(s, z, max, next, shares);
+    let moment = if MOMENT { f64::from(s.horizontal_sum(sums.moment)) } else { 0.0 };
+    let all = s.horizontal_sum(s.add(sums.tail, sums.carry));
+    let tail = if all >= PLAIN {
+        f64::from(all) - 1.0
+    } else {
+        let sums = self::sums::<S, L, false, false, true>(s, z, max, &[], &mut []);
+        // One of the equals is the implicit 1.
+        let ties = f64::from(s.horizontal_sum(sums.ties)) - 1.0;
+        f64::from(s.horizontal_sum(s.add(sums.tail, sums.carry))) + ties
+    };
+    Block { max, tail, moment }
+}
 
+/// The sums over a block. `APART` keeps what equals the maximum out of the tail.
+#[inline(always)]
+fn sums<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool, const APART: bool>(
+    s: S,
+    z: &[L],
+    max: f32,
+    next: &[L],
+    shares: &mut [f32],
+) -> Sums<S::V> {
     let at = s.splat(max);
     let zero = s.splat(0.0);
     let mut total = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
@@ -127,7 +147,8 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
             if let Some(x) = next.get(i) {
                 s.prefetch(x);
             }
-            let share = term::<S, MOMENT>(s, s.sub(L::load(s, &z[i..i + S::LANES]), at), &mut run);
+            let d = s.sub(L::load(s, &z[i..i + S::LANES]), at);
+            let share = term::<S, MOMENT, APART>(s, d, &mut run);
             if SHARES {
                 s.store_f32(share, &mut shares[i..i + S::LANES]);
             }
@@ -139,26 +160,28 @@ fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
     if whole < z.len() {
         // The lanes beyond the end are masked logits: they add nothing.
         let part = L::load_part(s, &z[whole..], f32::NEG_INFINITY);
-        let share = term::<S, MOMENT>(s, s.sub(part, at), &mut total);
+        let mut run = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
+        let share = term::<S, MOMENT, APART>(s, s.sub(part, at), &mut run);
+        total.add(s, &run);
         if SHARES {
             f32::store_part(s, share, &mut shares[whole..]);
         }
     }
-    // One of the equals is the implicit 1.
-    let ties = f64::from(s.horizontal_sum(total.ties)) - 1.0;
-    Block {
-        max,
-        tail: f64::from(s.horizontal_sum(s.add(total.tail, total.carry))) + ties,
-        moment: if MOMENT { f64::from(s.horizontal_sum(total.moment)) } else { 0.0 },
-    }
+    total
+}
+
+struct Block {
+    max: f32,
+    tail: f64,
+    moment: f64,
 }
 
 struct Sums<V> {
-    /// Shares of logits below the maximum.
+    /// Shares, but those that are kept apart.
     tail: V,
     /// What additions to the tail have rounded away.
     carry: V,
-    /// Logits equal to the maximum.
+    /// Shares of logits equal to the maximum, if they are kept apart.
     ties: V,
     moment: V,
 }
@@ -177,37 +200,20 @@ impl<V: Copy> Sums<V> {
 
 /// The shares of one vector of differences, added to the sums.
 #[inline(always)]
-fn term<S: Simd, const MOMENT: bool>(s: S, d: S::V, sums: &mut Sums<S::V>) -> S::V {
+fn term<S: Simd, const MOMENT: bool, const APART: bool>(s: S, d: S::V, sums: &mut Sums<S::V>) -> S::V {
     // The share of a logit equal to the maximum is exactly 1.
     let share = exp(s, d);
-    s.add_by_zero(share, d, &mut sums.ties, &mut sums.tail);
+    if APART {
+        s.add_by_zero(share, d, &mut sums.ties, &mut sums.tail);
+    } else {
+        sums.tail = s.add(sums.tail, share);
+    }
     if MOMENT {
         // A masked logit has d = -infinity and a share of 0, whose product is not 0.
         let d = s.max(s.splat(crate::exp::LOWEST), d);
         sums.moment = s.mul_add(share, d, sums.moment);
     }
     share
-}
-
-#[inline(always)]
-fn maximum<S: Simd, L: Lanes>(s: S, z: &[L]) -> f32 {
-    let lowest = s.splat(f32::NEG_INFINITY);
-    let mut best = [lowest; 4];
-    let mut groups = z.chunks_exact(4 * S::LANES);
-    for group in &mut groups {
-        for (best, z) in best.iter_mut().zip(group.chunks_exact(S::LANES)) {
-            *best = s.max(*best, L::load(s, z));
-        }
-    }
-    let mut vectors = groups.remainder().chunks_exact(S::LANES);
-    for z in &mut vectors {
-        best[0] = s.max(best[0], L::load(s, z));
-    }
-    if !vectors.remainder().is_empty() {
-        best[1] = s.max(best[1], L::load_part(s, vectors.remainder(), f32::NEG_INFINITY));
-    }
-    let best = s.max(s.max(best[0], best[1]), s.max(best[2], best[3]));
-    s.horizontal_max(best)
 }
 
 /// Where a row's gradient goes.

@@ -69,6 +69,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn stream_bf16(self, v: Self::V, x: &mut [bf16]) {
         self.store_bf16(v, x);
     }
+    // The greatest element of a slice of any length; unspecified if one is NaN.
+    fn max_f32(self, x: &[f32]) -> f32 {
+        greatest(self, x)
+    }
+    fn max_f16(self, x: &[f16]) -> f32 {
+        greatest(self, x)
+    }
+    fn max_bf16(self, x: &[bf16]) -> f32 {
+        greatest(self, x)
+    }
     /// Orders streaming stores before all that follows.
     fn fence(self) {}
     /// Asks for the cache line of an element that is read soon; a hint.
@@ -83,6 +93,7 @@ pub(crate) trait Lanes: Element {
     fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
     fn store<S: Simd>(s: S, v: S::V, x: &mut [Self]);
     fn stream<S: Simd>(s: S, v: S::V, x: &mut [Self]);
+    fn greatest<S: Simd>(s: S, x: &[Self]) -> f32;
 
     /// Loads fewer than LANES elements, with `fill` after them.
     #[inline(always)]
@@ -102,7 +113,7 @@ pub(crate) trait Lanes: Element {
 }
 
 macro_rules! lanes {
-    ($type:ty, $load:ident, $store:ident, $stream:ident) => {
+    ($type:ty, $load:ident, $store:ident, $stream:ident, $max:ident) => {
         impl Lanes for $type {
             #[inline(always)]
             fn load<S: Simd>(s: S, x: &[Self]) -> S::V {
@@ -116,9 +127,34 @@ macro_rules! lanes {
             fn stream<S: Simd>(s: S, v: S::V, x: &mut [Self]) {
                 s.$stream(v, x);
             }
+            #[inline(always)]
+            fn greatest<S: Simd>(s: S, x: &[Self]) -> f32 {
+                s.$max(x)
+            }
         }
     };
 }
-lanes!(f32, load_f32, store_f32, stream_f32);
-lanes!(f16, load_f16, store_f16, stream_f16);
-lanes!(bf16, load_bf16, store_bf16, stream_bf16);
+lanes!(f32, load_f32, store_f32, stream_f32, max_f32);
+lanes!(f16, load_f16, store_f16, stream_f16, max_f16);
+lanes!(bf16, load_bf16, store_bf16, stream_bf16, max_bf16);
+
+#[inline(always)]
+fn greatest<S: Simd, L: Lanes>(s: S, x: &[L]) -> f32 {
+    let lowest = s.splat(f32::NEG_INFINITY);
+    let mut best = [lowest; 4];
+    let mut groups = x.chunks_exact(4 * S::LANES);
+    for group in &mut groups {
+        for (best, z) in best.iter_mut().zip(group.chunks_exact(S::LANES)) {
+            *best = s.max(*best, L::load(s, z));
+        }
+    }
+    let mut vectors = groups.remainder().chunks_exact(S::LANES);
+    for z in &mut vectors {
+        best[0] = s.max(best[0], L::load(s, z));
+    }
+    if !vectors.remainder().is_empty() {
+        best[1] = s.max(best[1], L::load_part(s, vectors.remainder(), f32::NEG_INFINITY));
+    }
+    let best = s.max(s.max(best[0], best[1]), s.max(best[2], best[3]));
+    s.horizontal_max(best)
+}
