@@ -61,12 +61,24 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + sealed::Sealed + 'static {
     fn to_f32(self) -> f32;
     /// The nearest value, ties to even.
     fn from_f32(value: f32) -> Self;
+    /// The bits of the storage type, in the lower bits of the word.
+    fn to_bits(self) -> u32;
+    /// From the lower bits of a word; the others are not looked at.
+    fn from_bits(bits: u32) -> Self;
     /// The same logits, with the storage type as a value.
     fn any(logits: Logits<'_, Self>) -> AnyLogits<'_>;
 }
 
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
+    #[inline(always)]
+    fn to_bits(self) -> u32 {
+        self.to_bits()
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        f32::from_bits(bits)
+    }
     fn any(logits: Logits<'_, Self>) -> AnyLogits<'_> {
         AnyLogits::F32(logits)
     }
@@ -84,6 +96,14 @@ macro_rules! half_element {
     ($type:ty, $dtype:ident) => {
         impl Element for $type {
             const DTYPE: Dtype = Dtype::$dtype;
+            #[inline(always)]
+            fn to_bits(self) -> u32 {
+                u32::from(<$type>::to_bits(self))
+            }
+            #[inline(always)]
+            fn from_bits(bits: u32) -> Self {
+                <$type>::from_bits(bits as u16)
+            }
             fn any(logits: Logits<'_, Self>) -> AnyLogits<'_> {
                 AnyLogits::$dtype(logits)
             }
