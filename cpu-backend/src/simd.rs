@@ -60,28 +60,36 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn store_f32(self, v: Self::V, x: &mut [f32]);
     fn store_f16(self, v: Self::V, x: &mut [f16]);
     fn store_bf16(self, v: Self::V, x: &mut [bf16]);
+    #[inline(always)]
     fn stream_f32(self, v: Self::V, x: &mut [f32]) {
         self.store_f32(v, x);
     }
+    #[inline(always)]
     fn stream_f16(self, v: Self::V, x: &mut [f16]) {
         self.store_f16(v, x);
     }
+    #[inline(always)]
     fn stream_bf16(self, v: Self::V, x: &mut [bf16]) {
         self.store_bf16(v, x);
     }
     // The greatest element of a slice of any length; unspecified if one is NaN.
+    #[inline(always)]
     fn max_f32(self, x: &[f32]) -> f32 {
         greatest(self, x)
     }
+    #[inline(always)]
     fn max_f16(self, x: &[f16]) -> f32 {
         greatest(self, x)
     }
+    #[inline(always)]
     fn max_bf16(self, x: &[bf16]) -> f32 {
         greatest(self, x)
     }
     /// Orders streaming stores before all that follows.
+    #[inline(always)]
     fn fence(self) {}
     /// Asks for the cache line of an element that is read soon; a hint.
+    #[inline(always)]
     fn prefetch<T>(self, _x: &T) {}
 }
 
