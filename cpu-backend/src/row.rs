@@ -5,7 +5,7 @@
 //! [`RowStats::merge`] in `f64`; the gradient is then the scratch row, scaled block by block. So there is one
 //! exponential per logit, and one sweep over memory in each direction.
 
-use crate::exp::exp;
+use crate::exp::{Digits, exp};
 use crate::simd::{Kernel, Lanes, Simd};
 use tokenloss_core::{RowPartials, RowStats, RowSummary};
 
@@ -148,7 +148,7 @@ fn sums<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool, const APART: 
                 s.prefetch(x);
             }
             let d = s.sub(L::load(s, &z[i..i + S::LANES]), at);
-            let share = term::<S, MOMENT, APART>(s, d, &mut run);
+            let share = term::<S, L, MOMENT, APART>(s, d, &mut run);
             if SHARES {
                 s.store_f32(share, &mut shares[i..i + S::LANES]);
             }
@@ -161,7 +161,7 @@ fn sums<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool, const APART: 
         // The lanes beyond the end are masked logits: they add nothing.
         let part = L::load_part(s, &z[whole..], f32::NEG_INFINITY);
         let mut run = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
-        let share = term::<S, MOMENT, APART>(s, s.sub(part, at), &mut run);
+        let share = term::<S, L, MOMENT, APART>(s, s.sub(part, at), &mut run);
         total.add(s, &run);
         if SHARES {
             f32::store_part(s, share, &mut shares[whole..]);
@@ -200,9 +200,13 @@ impl<V: Copy> Sums<V> {
 
 /// The shares of one vector of differences, added to the sums.
 #[inline(always)]
-fn term<S: Simd, const MOMENT: bool, const APART: bool>(s: S, d: S::V, sums: &mut Sums<S::V>) -> S::V {
+fn term<S: Simd, L: Lanes, const MOMENT: bool, const APART: bool>(
+    s: S,
+    d: S::V,
+    sums: &mut Sums<S::V>,
+) -> S::V {
     // The share of a logit equal to the maximum is exactly 1.
-    let share = exp(s, d);
+    let share = exp(s, d, L::DIGITS);
     if APART {
         s.add_by_zero(share, d, &mut sums.ties, &mut sums.tail);
     } else {
@@ -343,9 +347,9 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
             Row::Into(logits, out) => {
                 for (out, z) in out.chunks_mut(width).zip(logits.chunks(width)) {
                     if z.len() == width {
-                        L::store(s, line.at(s, L::load(s, z)), out);
+                        L::store(s, line.at(s, L::load(s, z), L::DIGITS), out);
                     } else {
-                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY)), out);
+                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), out);
                     }
                 }
                 out[target] = L::from_f32(at_target);
@@ -353,9 +357,9 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
             Row::InPlace(out) => {
                 for z in out.chunks_mut(width) {
                     if z.len() == width {
-                        L::store(s, line.at(s, L::load(s, z)), z);
+                        L::store(s, line.at(s, L::load(s, z), L::DIGITS), z);
                     } else {
-                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY)), z);
+                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), z);
                     }
                 }
                 out[target] = L::from_f32(at_target);
@@ -374,9 +378,9 @@ struct Line<V> {
 
 impl<V: Copy> Line<V> {
     #[inline(always)]
-    fn at<S: Simd<V = V>>(&self, s: S, z: V) -> V {
+    fn at<S: Simd<V = V>>(&self, s: S, z: V, digits: Digits) -> V {
         let d = s.sub(z, self.max);
-        let share = exp(s, d);
+        let share = exp(s, d, digits);
         let share = s.keep_unless_lt(share, share, self.least);
         // Masked logits again: see `term`.
         let d = s.max(s.splat(crate::exp::LOWEST), d);

@@ -5,6 +5,7 @@
 //! melt into [`Simd::run`], the one function per set that is compiled with the set enabled. All `unsafe` of this
 //! crate lives in the modules below, beside the intrinsics that need it.
 
+use crate::exp::Digits;
 use half::{bf16, f16};
 use tokenloss_core::Element;
 
@@ -27,6 +28,8 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy + Send + Sync {
     /// `f32`s in a vector; at most [`MAX_LANES`].
     const LANES: usize;
+    /// Whether [`mul_add`](Simd::mul_add) rounds once.
+    const FUSED: bool;
     type V: Copy;
 
     /// Runs a kernel in a function that is compiled with this set enabled.
@@ -98,6 +101,8 @@ pub(crate) const MAX_LANES: usize = 16;
 
 /// A storage type, converted in registers.
 pub(crate) trait Lanes: Element {
+    /// What exponentials of such logits are worth.
+    const DIGITS: Digits;
     fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
     fn store<S: Simd>(s: S, v: S::V, x: &mut [Self]);
     fn stream<S: Simd>(s: S, v: S::V, x: &mut [Self]);
@@ -121,8 +126,9 @@ pub(crate) trait Lanes: Element {
 }
 
 macro_rules! lanes {
-    ($type:ty, $load:ident, $store:ident, $stream:ident, $max:ident) => {
+    ($type:ty, $digits:ident, $load:ident, $store:ident, $stream:ident, $max:ident) => {
         impl Lanes for $type {
+            const DIGITS: Digits = Digits::$digits;
             #[inline(always)]
             fn load<S: Simd>(s: S, x: &[Self]) -> S::V {
                 s.$load(x)
@@ -142,9 +148,9 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, load_f32, store_f32, stream_f32, max_f32);
-lanes!(f16, load_f16, store_f16, stream_f16, max_f16);
-lanes!(bf16, load_bf16, store_bf16, stream_bf16, max_bf16);
+lanes!(f32, Full, load_f32, store_f32, stream_f32, max_f32);
+lanes!(f16, Half, load_f16, store_f16, stream_f16, max_f16);
+lanes!(bf16, Half, load_bf16, store_bf16, stream_bf16, max_bf16);
 
 #[inline(always)]
 fn greatest<S: Simd, L: Lanes>(s: S, x: &[L]) -> f32 {

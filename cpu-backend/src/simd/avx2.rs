@@ -23,6 +23,7 @@ const LANES: usize = 8;
 // store is of a slice whose length is asserted first.
 impl Simd for Avx2 {
     const LANES: usize = LANES;
+    const FUSED: bool = true;
     type V = __m256;
 
     #[inline(always)]

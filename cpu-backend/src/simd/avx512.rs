@@ -27,6 +27,7 @@ const LANES: usize = 16;
 // store is of a slice whose length is asserted first.
 impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = LANES;
+    const FUSED: bool = true;
     type V = __m512;
 
     #[inline(always)]

@@ -27,6 +27,7 @@ const LANES: usize = 4;
 // whose length is asserted first.
 impl Simd for Neon {
     const LANES: usize = LANES;
+    const FUSED: bool = true;
     type V = float32x4_t;
 
     #[inline(always)]

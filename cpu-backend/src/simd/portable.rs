@@ -14,6 +14,7 @@ pub(crate) struct Portable;
 
 impl Simd for Portable {
     const LANES: usize = LANES;
+    const FUSED: bool = false;
     type V = f32x4;
 
     #[inline(always)]
