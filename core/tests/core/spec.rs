@@ -107,7 +107,7 @@ fn defaults_spaces_and_order() {
 
 #[test]
 fn every_message() {
-    let names = "nll, power, unlikelihood, focal, huber, mix, dft, thresholded or a key of the paper's code";
+    let names = format!("{}, thresholded or a key of the paper's code", AnyToken::NAMES.join(", "));
     let inner = "objective: thresholded needs inner=NAME with an ungated objective, got";
     let domain = "lies outside its domain 0 to 1";
     for (text, message) in [
