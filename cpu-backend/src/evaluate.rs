@@ -59,7 +59,9 @@ struct Judged {
 }
 
 impl Judged {
-    const IGNORED: fn() -> Self = || Self { summary: RowSummary::nan(), loss: 0.0, kept: false };
+    fn ignored() -> Self {
+        Self { summary: RowSummary::nan(), loss: 0.0, kept: false }
+    }
 }
 
 /// The work of one call, in the storage type's own terms.
@@ -76,7 +78,7 @@ struct Pass<'a, O> {
 impl<O: RowObjective + Sync> Pass<'_, O> {
     /// Forward only.
     fn read<L: Lanes>(&self, row: usize, logits: &[L]) -> Result<Judged, Error> {
-        let Some(target) = self.batch.target(row) else { return Ok(Judged::IGNORED()) };
+        let Some(target) = self.batch.target(row) else { return Ok(Judged::ignored()) };
         SCRATCH.with_borrow_mut(|scratch| {
             let wanted = Wanted { moment: self.moment, shares: false };
             Ok(self.judge(self.summary(row, logits, target, scratch, wanted)?).0)
@@ -87,7 +89,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     fn write<L: Lanes>(&self, row: usize, io: Row<'_, L>) -> Result<Judged, Error> {
         let Some(target) = self.batch.target(row) else {
             io.fill(L::from_f32(0.0));
-            return Ok(Judged::IGNORED());
+            return Ok(Judged::ignored());
         };
         SCRATCH.with_borrow_mut(|scratch| {
             let logits = match &io {
