@@ -2,6 +2,7 @@
 
 use crate::{TargetProb, TokenObjective};
 use core::fmt;
+use num_traits::Float;
 
 /// Where an objective's slope and its loss disagree.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,11 +37,11 @@ pub fn check_objective<O: TokenObjective>(objective: &O) -> Result<(), CheckFail
     for i in 0..=POINTS {
         // Evenly spaced in log(-log_p): as many points near p = 1 as near p = 0.
         let t = f64::from(i) / f64::from(POINTS);
-        let log_p = -num_traits::Float::exp((1.0 - t) * 20f64.ln_() + t * 1e-6f64.ln_());
+        let log_p = -Float::exp((1.0 - t) * Float::ln(20.0f64) + t * Float::ln(1e-6f64));
         let h = step(log_p);
         let crosses = |kink: Option<f32>| {
             kink.is_some_and(|kink| {
-                let kink = f64::from(kink).ln_();
+                let kink = Float::ln(f64::from(kink));
                 (log_p - kink).abs() <= 2.0 * h
             })
         };
@@ -75,14 +76,4 @@ fn check_at<O: TokenObjective>(objective: &O, log_p: f64) -> Result<(), CheckFai
         return Err(CheckFailure { log_p, slope, difference });
     }
     Ok(())
-}
-
-trait Ln {
-    fn ln_(self) -> f64;
-}
-impl Ln for f64 {
-    // `f64::ln` belongs to std; this is num-traits' with or without it.
-    fn ln_(self) -> f64 {
-        num_traits::Float::ln(self)
-    }
 }

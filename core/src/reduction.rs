@@ -58,6 +58,13 @@ impl Reduction {
         }
     }
 
+    /// The inverse of the [`denominator`](Reduction::denominator), by which gradients are multiplied; 0 where that
+    /// is 0, so that a batch whose rows are all ignored has gradient 0 and not NaN.
+    pub fn scale(self, valid: usize, kept: usize) -> f64 {
+        let denominator = self.denominator(valid, kept);
+        if denominator == 0.0 { 0.0 } else { 1.0 / denominator }
+    }
+
     /// Whether the denominator is known only after all rows are judged.
     pub fn needs_kept(self) -> bool {
         self == Self::Mean(Denominator::Kept)

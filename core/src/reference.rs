@@ -125,7 +125,7 @@ pub fn evaluate<T: Float, O: RowObjective>(
         (results.losses[row].to_f64().unwrap_or(f64::NAN), kept)
     });
     let totals = Totals::of_rows(batch, reduction, judged);
-    let scale = if totals.denominator == 0.0 { 0.0 } else { 1.0 / totals.denominator };
+    let scale = reduction.scale(totals.valid, totals.kept);
 
     for row in 0..shape.rows() {
         let dlogits = &mut results.dlogits[columns(row)];

@@ -316,7 +316,7 @@ impl Cpu {
             level: self.level,
             batch,
             objective,
-            scale: inverse(reduction.denominator(batch.valid(), 0)),
+            scale: reduction.scale(batch.valid(), 0),
             moment: outputs.entropy.is_some() || objective.needs_entropy(),
             stream: matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES,
         };
@@ -328,7 +328,7 @@ impl Cpu {
         let totals =
             Totals::of_rows(batch, reduction, judged.iter().map(|judged| (judged.loss, judged.kept)));
         if deferred {
-            let scale = inverse(totals.denominator);
+            let scale = reduction.scale(totals.valid, totals.kept);
             let summaries: Vec<_> = judged.iter().map(|judged| judged.summary).collect();
             let partials: Vec<_> = (summaries.iter().enumerate())
                 .map(|(row, summary)| {
@@ -354,8 +354,4 @@ fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
     write(outputs.entropy, judged, |judged| judged.summary.stats.entropy() as f32);
     // `u32::MAX`, no column, becomes -1.
     write(outputs.argmax, judged, |judged| judged.summary.stats.argmax as i32);
-}
-
-fn inverse(denominator: f64) -> f64 {
-    if denominator == 0.0 { 0.0 } else { 1.0 / denominator }
 }

@@ -5,7 +5,7 @@ use crate::{Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, V
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
     Backend, Batch, Denominator, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
-    RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, Totals,
+    RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, Totals, check_length,
 };
 use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
 
@@ -386,7 +386,7 @@ impl Backend for Gpu {
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
         Logits::Read(logits).check(shape)?;
-        check_rows("summaries", shape, summaries.len())?;
+        check_length("summaries", shape.rows(), summaries.len())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
         let mut fault = None;
         for (first, rows) in self.slices(shape, stride, E::DTYPE.bytes())? {
@@ -415,8 +415,8 @@ impl Backend for Gpu {
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
         logits.check(shape)?;
-        check_rows("summaries", shape, summaries.len())?;
-        check_rows("partials", shape, partials.len())?;
+        check_length("summaries", shape.rows(), summaries.len())?;
+        check_length("partials", shape.rows(), partials.len())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
         let mut logits = Host::of(logits);
         if !logits.has_gradient {
@@ -584,11 +584,6 @@ fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
         Some(error) if batch.non_finite() == NonFinite::Error => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-fn check_rows(what: &'static str, shape: Shape, got: usize) -> Result<(), Error> {
-    let expected = shape.rows();
-    if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
 }
 
 fn summary_of(record: &Record) -> RowSummary<f64> {
