@@ -1,6 +1,8 @@
 //! What a backend does.
 
-use crate::{Batch, Element, Error, Reduction, RowPartials, RowSummary, Shape, Totals, check_length};
+use crate::{
+    Batch, Diagnostics, Element, Error, Reduction, RowPartials, RowSummary, Shape, Totals, check_length,
+};
 use half::{bf16, f16};
 
 /// Where logits are read and where their gradient goes. All slices hold `shape.elements()` elements.
@@ -76,6 +78,8 @@ pub struct Outputs<'a> {
     pub entropy: Option<&'a mut [f32]>,
     /// The class with the greatest logit, the first of equals. Its equality with the target is accuracy.
     pub argmax: Option<&'a mut [i32]>,
+    /// Where the batch lies on the continuum; overwritten.
+    pub diagnostics: Option<&'a mut Diagnostics>,
 }
 
 impl Outputs<'_> {

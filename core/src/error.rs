@@ -36,6 +36,39 @@ pub enum Error {
         /// The stride given.
         stride: usize,
     },
+    /// A hidden state has no elements, or more than can be indexed.
+    Dim {
+        /// The dim given.
+        dim: usize,
+    },
+    /// A slice of the vocabulary is empty, lies outside it, or is not all of it where all is needed.
+    Columns {
+        /// Its first column.
+        first: usize,
+        /// The column after its last.
+        end: usize,
+        /// The vocabulary.
+        vocab: usize,
+    },
+    /// The budget does not hold the least that works: one row and a few columns.
+    Budget {
+        /// The bytes that the least takes.
+        needed: usize,
+        /// The bytes given.
+        budget: usize,
+    },
+    /// A chunk of no rows or of no columns.
+    Chunk {
+        /// `chunk_rows` or `chunk_vocab`.
+        what: &'static str,
+    },
+    /// A tolerance is negative, infinite or NaN.
+    Tolerance {
+        /// `row_tolerance` or `block_tolerance`.
+        what: &'static str,
+        /// The tolerance given.
+        tolerance: f32,
+    },
     /// A target is neither [`IGNORE_INDEX`](crate::IGNORE_INDEX) nor in `0..vocab`.
     Target {
         /// The row of the target.
@@ -108,6 +141,22 @@ impl fmt::Display for Error {
             }
             Error::TooLarge { rows, stride } => {
                 write!(f, "shape: {rows} rows with a stride of {stride} exceed what can be indexed")
+            }
+            Error::Dim { dim } => {
+                write!(f, "dim: expected 1 to {} elements of a hidden state, got {dim}", i32::MAX)
+            }
+            Error::Columns { first, end, vocab } => {
+                write!(f, "columns: {first}..{end} is empty, or not what a vocab of {vocab} asks for")
+            }
+            Error::Budget { needed, budget } => {
+                write!(
+                    f,
+                    "budget: {budget} bytes hold not even one row and a few columns, expected at least {needed}"
+                )
+            }
+            Error::Chunk { what } => write!(f, "{what}: expected at least 1, got 0"),
+            Error::Tolerance { what, tolerance } => {
+                write!(f, "{what}: expected a finite number of at least 0, got {tolerance}")
             }
             Error::Target { row, target, vocab } => write!(
                 f,

@@ -34,8 +34,10 @@
 mod backend;
 mod batch;
 mod check;
+mod diagnostics;
 mod element;
 mod error;
+mod linear;
 mod objective;
 mod reduction;
 pub mod reference;
@@ -46,10 +48,15 @@ pub mod theory;
 pub use backend::{AnyLogits, Backend, Evaluate, Logits, Outputs};
 pub use batch::{Batch, IGNORE_INDEX, NonFinite, Shape};
 pub use check::{CheckFailure, check_objective};
+pub use diagnostics::Diagnostics;
 pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
+pub use linear::{
+    Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_whole,
+    summaries_of_parts,
+};
 pub use objective::*;
-pub use reduction::{Denominator, Reduction, Totals};
+pub use reduction::{Denominator, Reduction, RowVerdict, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
 pub use spec::SpecError;
 

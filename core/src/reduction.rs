@@ -84,20 +84,33 @@ pub struct Totals {
     pub kept: usize,
     /// Ignored rows.
     pub ignored: usize,
+    /// Rows with a gradient: neither ignored nor dropped, and of a partial that an `f32` can hold. All others are
+    /// left out of what a gradient costs where that can be done.
+    pub live: usize,
     /// What the gradient was divided by.
     pub denominator: f64,
 }
 
+/// What [`Totals`] are made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowVerdict {
+    /// The objective's value, before weight and reduction; 0 where the row is ignored.
+    pub loss: f64,
+    /// Whether the objective kept the row.
+    pub kept: bool,
+    /// Whether the row's partials, times its weight, are live.
+    pub live: bool,
+}
+
 impl Totals {
-    /// From the loss of each row (0 where ignored) and whether the objective kept it, in row order, so that
-    /// the sum does not depend on who computed the rows.
+    /// From the verdict on each row, in row order, so that the sum does not depend on who computed the rows.
     pub fn of_rows(
         batch: &Batch<'_>,
         reduction: Reduction,
-        rows: impl IntoIterator<Item = (f64, bool)>,
+        rows: impl IntoIterator<Item = RowVerdict>,
     ) -> Self {
         let mut totals = Self::default();
-        for (row, (loss, kept)) in rows.into_iter().enumerate() {
+        for (row, RowVerdict { loss, kept, live }) in rows.into_iter().enumerate() {
             if batch.target(row).is_none() {
                 totals.ignored += 1;
                 continue;
@@ -105,6 +118,7 @@ impl Totals {
             let weight = f64::from(batch.weight(row));
             totals.valid += 1;
             totals.kept += usize::from(kept);
+            totals.live += usize::from(live);
             totals.weight_sum += weight;
             if weight != 0.0 {
                 totals.loss_sum += weight * loss;

@@ -2,8 +2,8 @@
 //! description that can be read top to bottom.
 
 use crate::{
-    Batch, Error, NonFinite, Reduction, RowObjective, RowPartials, RowStats, RowSummary, TargetProb, Totals,
-    check_length,
+    Batch, Element, Error, Linear, NonFinite, Reduction, RowObjective, RowPartials, RowStats, RowSummary,
+    RowVerdict, TargetProb, Totals, check_length, check_whole,
 };
 use num_traits::Float;
 
@@ -120,11 +120,7 @@ pub fn evaluate<T: Float, O: RowObjective>(
         }
     }
 
-    let judged = (0..shape.rows()).map(|row| {
-        let kept = batch.target(row).is_some() && objective.of_row(&results.summaries[row]).kept;
-        (results.losses[row].to_f64().unwrap_or(f64::NAN), kept)
-    });
-    let totals = Totals::of_rows(batch, reduction, judged);
+    let totals = totals(objective, reduction, batch, results.losses, results.summaries);
     let scale = reduction.scale(totals.valid, totals.kept);
 
     for row in 0..shape.rows() {
@@ -137,6 +133,130 @@ pub fn evaluate<T: Float, O: RowObjective>(
                 let summary = results.summaries[row];
                 let partials = objective.of_row(&summary).partials.scaled(weight);
                 push_back(&logits[columns(row)], target, &summary, partials, dlogits);
+            }
+        }
+    }
+    match fault {
+        Some(error) if batch.non_finite() == NonFinite::Error => Err(error),
+        _ => Ok(totals),
+    }
+}
+
+fn totals<T: Float, O: RowObjective>(
+    objective: &O,
+    reduction: Reduction,
+    batch: &Batch<'_>,
+    losses: &[T],
+    summaries: &[RowSummary<T>],
+) -> Totals {
+    let verdict = |row: usize| {
+        let loss = losses[row].to_f64().unwrap_or(f64::NAN);
+        if batch.target(row).is_none() {
+            return RowVerdict { loss, kept: false, live: false };
+        }
+        let eval = objective.of_row(&summaries[row]);
+        let weight = T::from(batch.weight(row)).unwrap_or_else(T::nan);
+        RowVerdict { loss, kept: eval.kept, live: eval.partials.scaled(weight).is_live() }
+    };
+    Totals::of_rows(batch, reduction, (0..batch.shape().rows()).map(verdict))
+}
+
+/// Where [`evaluate_linear`] works and writes; every slice is needed.
+#[derive(Debug)]
+pub struct LinearResults<'a, T> {
+    /// `[rows]`
+    pub losses: &'a mut [T],
+    /// `[rows]`
+    pub summaries: &'a mut [RowSummary<T>],
+    /// `[rows, dim]`, overwritten
+    pub dhidden: &'a mut [T],
+    /// `[vocab, dim]`, added to
+    pub dweight: &'a mut [T],
+    /// `[vocab]`, added to
+    pub dbias: &'a mut [T],
+    /// `[2, vocab]`, for one row of logits and one of their gradient.
+    pub scratch: &'a mut [T],
+}
+
+/// One row of `hidden @ weight^T + bias`.
+pub fn logits_of_row<T: Float, E: Element>(linear: &Linear<'_, E>, row: usize, logits: &mut [T]) {
+    let of = |e: &E| T::from(e.to_f32()).unwrap_or_else(T::nan);
+    let hidden = &linear.hidden()[row * linear.dim()..][..linear.dim()];
+    for (j, (z, weight)) in logits.iter_mut().zip(linear.weight().chunks_exact(linear.dim())).enumerate() {
+        let bias = linear.bias().map_or(T::zero(), |bias| of(&bias[j]));
+        *z = hidden.iter().zip(weight).fold(bias, |sum, (h, w)| sum + of(h) * of(w));
+    }
+}
+
+/// The linear form, row by row: no chunks, no live rows, every logit computed twice.
+///
+/// # Errors
+/// Those of [`EvaluateLinear::evaluate_linear`](crate::EvaluateLinear::evaluate_linear).
+pub fn evaluate_linear<T: Float, E: Element, O: RowObjective>(
+    objective: &O,
+    reduction: Reduction,
+    linear: &Linear<'_, E>,
+    results: LinearResults<'_, T>,
+) -> Result<Totals, Error> {
+    check_whole(linear)?;
+    reduction.check()?;
+    let batch = linear.batch();
+    let (rows, vocab, dim) = (linear.rows(), batch.shape().vocab(), linear.dim());
+    check_length("losses", rows, results.losses.len())?;
+    check_length("summaries", rows, results.summaries.len())?;
+    check_length("dhidden", rows * dim, results.dhidden.len())?;
+    check_length("dweight", vocab * dim, results.dweight.len())?;
+    check_length("dbias", vocab, results.dbias.len())?;
+    check_length("scratch", 2 * vocab, results.scratch.len())?;
+    let (logits, dlogits) = results.scratch.split_at_mut(vocab);
+
+    let mut fault = None;
+    for row in 0..rows {
+        results.losses[row] = T::zero();
+        results.summaries[row] = RowSummary::nan();
+        if let Some(target) = batch.target(row) {
+            logits_of_row(linear, row, logits);
+            match summarise(logits, target) {
+                Ok(summary) => {
+                    results.summaries[row] = summary;
+                    results.losses[row] = objective.of_row(&summary).loss;
+                }
+                Err(error) => {
+                    results.losses[row] = T::nan();
+                    fault = fault.or(Some(error.in_row(row)));
+                }
+            }
+        }
+    }
+
+    let totals = totals(objective, reduction, batch, results.losses, results.summaries);
+    let scale = reduction.scale(totals.valid, totals.kept);
+
+    for row in 0..rows {
+        let dhidden = &mut results.dhidden[row * dim..][..dim];
+        dhidden.fill(T::zero());
+        let Some(target) = batch.target(row) else { continue };
+        let summary = results.summaries[row];
+        if summary.stats.is_valid() {
+            let weight = T::from(f64::from(batch.weight(row)) * scale).unwrap_or_else(T::nan);
+            logits_of_row(linear, row, logits);
+            let partials = objective.of_row(&summary).partials.scaled(weight);
+            push_back(logits, target, &summary, partials, dlogits);
+        } else if batch.non_finite() == NonFinite::NanRow {
+            dlogits.fill(T::nan());
+        } else {
+            dhidden.fill(T::nan());
+            continue;
+        }
+        let hidden = &linear.hidden()[row * dim..][..dim];
+        for (j, &gradient) in dlogits.iter().enumerate() {
+            results.dbias[j] = results.dbias[j] + gradient;
+            let weight = &linear.weight()[j * dim..][..dim];
+            let dweight = &mut results.dweight[j * dim..][..dim];
+            for k in 0..dim {
+                let of = |e: E| T::from(e.to_f32()).unwrap_or_else(T::nan);
+                dhidden[k] = dhidden[k] + gradient * of(weight[k]);
+                dweight[k] = dweight[k] + gradient * of(hidden[k]);
             }
         }
     }

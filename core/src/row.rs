@@ -176,10 +176,24 @@ impl<T: Float> RowPartials<T> {
         }
     }
 
-    /// Whether the row has any gradient at all. A row that has none is not `live` and needs no push back.
+    /// Whether the row has any gradient that a normal `f32` can hold. A row that has none is not `live` and needs
+    /// no push back. NaN is live.
     pub fn is_live(&self) -> bool {
-        let zero = T::zero();
-        self.d_target != zero || self.d_lse != zero || self.d_entropy != zero
+        let least = T::from(f32::MIN_POSITIVE).unwrap_or_else(T::min_positive_value);
+        let nothing = |partial: T| partial.abs() < least;
+        !(nothing(self.d_target) && nothing(self.d_lse) && nothing(self.d_entropy))
+    }
+
+    /// An upper bound of `sum_j |dL/dz_j|`, exact where `d_entropy` is 0.
+    pub fn norm_bound(&self, summary: &RowSummary<T>) -> T {
+        let others = self.d_lse.abs() * summary.target.one_minus_p;
+        let direct = self.target_gradient(summary).abs() + others;
+        if self.d_entropy == T::zero() {
+            return direct;
+        }
+        // sum_j p_j |log p_j + entropy| <= 2 entropy
+        let entropy = summary.stats.entropy();
+        direct + (self.d_entropy * (entropy + entropy)).abs()
     }
 
     /// The gradient of the target's logit. For a token objective this is `slope (1 - p)`, formed from

@@ -6,8 +6,8 @@ use crate::simd::Lanes;
 use core::cell::RefCell;
 use rayon::prelude::*;
 use tokenloss_core::{
-    AnyLogits, Backend, Batch, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction, RowEval,
-    RowObjective, RowPartials, RowSummary, Totals, check_length,
+    AnyLogits, Backend, Batch, Diagnostics, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
+    RowEval, RowObjective, RowPartials, RowSummary, RowVerdict, Totals, check_length,
 };
 
 /// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
@@ -52,15 +52,34 @@ thread_local! {
 
 /// What is known of a row once it is judged.
 #[derive(Clone, Copy)]
-struct Judged {
-    summary: RowSummary<f64>,
+pub(crate) struct Judged {
+    pub(crate) summary: RowSummary<f64>,
+    /// Times the row's weight, but not by the denominator.
+    pub(crate) partials: RowPartials<f64>,
     loss: f64,
     kept: bool,
 }
 
 impl Judged {
-    fn ignored() -> Self {
-        Self { summary: RowSummary::nan(), loss: 0.0, kept: false }
+    pub(crate) fn ignored() -> Self {
+        Self { summary: RowSummary::nan(), partials: RowPartials::default(), loss: 0.0, kept: false }
+    }
+
+    pub(crate) fn of<O: RowObjective>(objective: &O, weight: f32, summary: RowSummary<f64>) -> Self {
+        let RowEval { loss, partials, kept } = objective.of_row(&summary);
+        Self { summary, partials: partials.scaled(f64::from(weight)), loss, kept }
+    }
+
+    /// A row with a NaN or a +infinity in it, or without any mass.
+    pub(crate) fn bad<O: RowObjective>(objective: &O) -> Self {
+        let kept = objective.of_row(&RowSummary::<f64>::nan()).kept;
+        let nan = f64::NAN;
+        let partials = RowPartials { d_target: nan, d_lse: nan, d_entropy: nan };
+        Self { summary: RowSummary::nan(), partials, loss: nan, kept }
+    }
+
+    pub(crate) fn verdict(&self) -> RowVerdict {
+        RowVerdict { loss: self.loss, kept: self.kept, live: self.partials.is_live() }
     }
 }
 
@@ -81,7 +100,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
         let Some(target) = self.batch.target(row) else { return Ok(Judged::ignored()) };
         SCRATCH.with_borrow_mut(|scratch| {
             let wanted = Wanted { moment: self.moment, shares: false };
-            Ok(self.judge(self.summary(row, logits, target, scratch, wanted)?).0)
+            Ok(self.judge(row, self.summary(row, logits, target, scratch, wanted)?))
         })
     }
 
@@ -104,8 +123,8 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
                     return Err(error);
                 }
             };
-            let (judged, partials) = self.judge(summary);
-            let partials = partials.scaled(f64::from(self.batch.weight(row)) * self.scale);
+            let judged = self.judge(row, summary);
+            let partials = judged.partials.scaled(self.scale);
             if partials.is_live() {
                 self.level.run(Scale {
                     row: io,
@@ -141,9 +160,8 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
         })
     }
 
-    fn judge(&self, summary: RowSummary<f64>) -> (Judged, RowPartials<f64>) {
-        let RowEval { loss, partials, kept } = self.objective.of_row(&summary);
-        (Judged { summary, loss, kept }, partials)
+    fn judge(&self, row: usize, summary: RowSummary<f64>) -> Judged {
+        Judged::of(self.objective, self.batch.weight(row), summary)
     }
 
     /// All rows, in parallel; results in row order.
@@ -175,8 +193,7 @@ fn settle<O: RowObjective>(
     objective: &O,
     rows: Vec<Result<Judged, Error>>,
 ) -> (Vec<Judged>, Result<(), Error>) {
-    let summary = RowSummary::nan();
-    let nan = Judged { summary, loss: f64::NAN, kept: objective.of_row(&summary).kept };
+    let bad = Judged::bad(objective);
     let mut fault = Ok(());
     let judged = rows
         .into_iter()
@@ -185,7 +202,7 @@ fn settle<O: RowObjective>(
                 if fault.is_ok() && batch.non_finite() == NonFinite::Error {
                     fault = Err(error);
                 }
-                nan
+                bad
             })
         })
         .collect();
@@ -325,16 +342,11 @@ impl Cpu {
         let rows =
             if deferred { pass.run(&mut Logits::Read(logits.logits())) } else { pass.run(&mut logits) };
         let (judged, fault) = settle(batch, objective, rows);
-        let totals =
-            Totals::of_rows(batch, reduction, judged.iter().map(|judged| (judged.loss, judged.kept)));
+        let totals = Totals::of_rows(batch, reduction, judged.iter().map(Judged::verdict));
         if deferred {
             let scale = reduction.scale(totals.valid, totals.kept);
             let summaries: Vec<_> = judged.iter().map(|judged| judged.summary).collect();
-            let partials: Vec<_> = (summaries.iter().enumerate())
-                .map(|(row, summary)| {
-                    objective.of_row(summary).partials.scaled(f64::from(batch.weight(row)) * scale)
-                })
-                .collect();
+            let partials: Vec<_> = judged.iter().map(|judged| judged.partials.scaled(scale)).collect();
             push_back(self.level, batch, logits, &summaries, &partials);
         }
         write_outputs(outputs, &judged);
@@ -342,7 +354,7 @@ impl Cpu {
     }
 }
 
-fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
+pub(crate) fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
     fn write<T>(output: Option<&mut [T]>, judged: &[Judged], of: impl Fn(&Judged) -> T) {
         if let Some(output) = output {
             output.iter_mut().zip(judged).for_each(|(out, judged)| *out = of(judged));
@@ -354,4 +366,8 @@ fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
     write(outputs.entropy, judged, |judged| judged.summary.stats.entropy() as f32);
     // `u32::MAX`, no column, becomes -1.
     write(outputs.argmax, judged, |judged| judged.summary.stats.argmax as i32);
+    if let Some(diagnostics) = outputs.diagnostics {
+        *diagnostics = Diagnostics::default();
+        judged.iter().for_each(|judged| diagnostics.add(&judged.summary, &judged.partials));
+    }
 }
