@@ -225,7 +225,7 @@ fn push_back<L: Lanes>(
         match batch.target(row) {
             Some(_) if !summary.stats.is_valid() => io.fill(L::from_f32(f32::NAN)),
             Some(target) if partials.is_live() => {
-                level.run(PushBack { row: io, target, summary, partials });
+                level.run(PushBack { row: io, target: Some(target), summary, partials });
             }
             _ => io.fill(L::from_f32(0.0)),
         }

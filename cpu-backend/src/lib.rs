@@ -40,6 +40,7 @@
 mod evaluate;
 mod exp;
 mod level;
+mod linear;
 mod row;
 mod simd;
 

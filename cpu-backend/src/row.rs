@@ -254,7 +254,7 @@ impl<L: Lanes> Kernel for Scale<'_, L> {
         let at_target = narrow(partials.target_gradient(summary));
         if partials.d_entropy != 0.0 {
             // Rare, and it needs the logits themselves: by the form that recomputes their shares.
-            return PushBack { row, target, summary, partials }.run(s);
+            return PushBack { row, target: Some(target), summary, partials }.run(s);
         }
         let (Row::Into(_, out) | Row::InPlace(out)) = row;
         let whole = partials.d_lse / (1.0 + stats.tail);
@@ -316,7 +316,8 @@ fn edge<S: Simd, L: Lanes>(s: S, shares: &[f32], scaled: impl Fn(S::V) -> S::V, 
 /// The gradient of a row from its summary alone: one sweep that computes every share anew.
 pub(crate) struct PushBack<'a, L> {
     pub(crate) row: Row<'a, L>,
-    pub(crate) target: usize,
+    /// `None` where the target is not among these columns.
+    pub(crate) target: Option<usize>,
     pub(crate) summary: &'a RowSummary<f64>,
     pub(crate) partials: RowPartials<f64>,
 }
@@ -352,7 +353,7 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
                         L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), out);
                     }
                 }
-                out[target] = L::from_f32(at_target);
+                set(out, target, at_target);
             }
             Row::InPlace(out) => {
                 for z in out.chunks_mut(width) {
@@ -362,9 +363,15 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
                         L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), z);
                     }
                 }
-                out[target] = L::from_f32(at_target);
+                set(out, target, at_target);
             }
         }
+    }
+}
+
+fn set<L: Lanes>(out: &mut [L], target: Option<usize>, gradient: f32) {
+    if let Some(target) = target {
+        out[target] = L::from_f32(gradient);
     }
 }
 
@@ -426,7 +433,12 @@ mod tests {
         let row = Row::Into(z, &mut out);
         level.run(Scale { row, target, summary: &summary, partials, scratch: &scratch, stream: true });
         let mut anew = z.to_vec();
-        level.run(PushBack { row: Row::InPlace(&mut anew), target, summary: &summary, partials });
+        level.run(PushBack {
+            row: Row::InPlace(&mut anew),
+            target: Some(target),
+            summary: &summary,
+            partials,
+        });
         for (j, truth) in truth.iter().enumerate() {
             // One rounding of the widest storage beside the arithmetic's.
             let storage = if size_of::<L>() == 2 { 4e-3 * truth.abs() + 3e-8 } else { 0.0 };

@@ -1,0 +1,275 @@
+//! The loss from hidden states and a head, a tile of logits at a time.
+//!
+//! Rows are worked through in chunks. A chunk's logits are computed block by block of columns, each summarised by the
+//! thread that computed it; the row is then judged, and the same tile becomes its own gradient, of live rows only.
+//! What one thread computes does not depend on how many there are.
+
+mod chunk;
+mod matmul;
+mod plan;
+mod worker;
+
+use crate::Cpu;
+use crate::evaluate::{Judged, write_outputs};
+use chunk::{Chunk, Live};
+use plan::Plan;
+use tokenloss_core::{
+    Batch, Element, Error, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, NonFinite,
+    Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals, check_length, check_whole,
+    summaries_of_parts,
+};
+
+/// How the elements of a hidden state are cut for `dhidden`: the width of a slice, and their number. Slices are for
+/// threads, and even numbers of threads are usual.
+pub(crate) fn slices(dim: usize) -> (usize, usize) {
+    /// Elements that make a slice worth a thread.
+    const WIDTH: usize = 256;
+    let count = ((dim + WIDTH / 2) / WIDTH).max(1);
+    let width = dim.div_ceil(if count > 1 { count.next_multiple_of(2) } else { 1 });
+    (width, dim.div_ceil(width))
+}
+
+fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
+    (0..batch.shape().rows()).filter(|&row| batch.target(row).is_some()).collect()
+}
+
+/// Whether a row's gradient is worth computing.
+fn is_left(options: &LinearOptions, summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> bool {
+    let norm = partials.norm_bound(summary);
+    // NaN is above every tolerance.
+    partials.is_live() && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
+}
+
+/// Parts of all rows: no gradient.
+fn parts<E: Element>(
+    chunk: &mut Chunk<'_, E>,
+    plan: Plan,
+    rows: &[usize],
+    moment: bool,
+    parts: &mut [RowPart],
+) {
+    let mut of_chunk = vec![RowPart::empty(); plan.rows];
+    for rows in rows.chunks(plan.rows) {
+        of_chunk.fill(RowPart::empty());
+        chunk.load(rows.iter().copied());
+        for columns in chunk.tiles() {
+            chunk.summarise(&columns, moment, rows, &mut of_chunk);
+        }
+        rows.iter().zip(&of_chunk).for_each(|(&row, part)| parts[row] = *part);
+    }
+}
+
+/// The gradients of live rows, from logits that are computed anew. The positions of `live` are not used.
+fn push_back<E: Element, G: Element>(
+    chunk: &mut Chunk<'_, E>,
+    plan: Plan,
+    live: &mut [Live],
+    gradients: &mut LinearGradients<'_, G>,
+) {
+    for live in live.chunks_mut(plan.rows) {
+        live.iter_mut().enumerate().for_each(|(position, live)| live.position = position);
+        chunk.load(live.iter().map(|live| live.row));
+        chunk.keep(live, gradients.dhidden.is_some());
+        for columns in chunk.tiles() {
+            chunk.logits(&columns);
+            chunk.push_back(live, &columns, gradients);
+        }
+        if let Some(dhidden) = &mut gradients.dhidden {
+            chunk.store(live, dhidden);
+        }
+    }
+}
+
+/// `dhidden` before any row is pushed back: 0, and NaN for rows that are bad.
+fn clear<G: Element>(gradients: &mut LinearGradients<'_, G>, dim: usize, is_bad: impl Fn(usize) -> bool) {
+    if let Some(dhidden) = &mut gradients.dhidden {
+        for (row, dhidden) in dhidden.chunks_exact_mut(dim).enumerate() {
+            dhidden.fill(G::from_f32(if is_bad(row) { f32::NAN } else { 0.0 }));
+        }
+    }
+}
+
+impl LinearBackend for Cpu {
+    fn parts_linear<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        parts: &mut [RowPart],
+    ) -> Result<(), Error> {
+        check_length("parts", linear.rows(), parts.len())?;
+        let plan = Plan::new(linear, options)?;
+        parts.fill(RowPart::empty());
+        let mut chunk = Chunk::new(self.level(), linear, plan, 0.0);
+        self::parts(&mut chunk, plan, &valid_rows(linear.batch()), true, parts);
+        Ok(())
+    }
+
+    fn push_back_linear<E: Element, G: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        summaries: &[RowSummary<f64>],
+        partials: &[RowPartials<f64>],
+        mut gradients: LinearGradients<'_, G>,
+    ) -> Result<usize, Error> {
+        check_length("summaries", linear.rows(), summaries.len())?;
+        check_length("partials", linear.rows(), partials.len())?;
+        gradients.check(linear)?;
+        let plan = Plan::new(linear, options)?;
+        let batch = linear.batch();
+        let mut live = Vec::with_capacity(batch.valid());
+        let is_bad = |row: usize| batch.target(row).is_some() && !summaries[row].stats.is_valid();
+        for row in valid_rows(batch) {
+            let (summary, partials) = (summaries[row], partials[row]);
+            let left = match (is_bad(row), batch.non_finite()) {
+                (true, NonFinite::Error) => false,
+                (true, NonFinite::NanRow) => true,
+                (false, _) => is_left(options, &summary, &partials),
+            };
+            if left {
+                live.push(Live { position: 0, row, summary, partials });
+            }
+        }
+        if gradients.any() {
+            clear(&mut gradients, linear.dim(), is_bad);
+            let mut chunk = Chunk::new(self.level(), linear, plan, options.block_tolerance);
+            push_back(&mut chunk, plan, &mut live, &mut gradients);
+        }
+        Ok(live.len())
+    }
+
+    fn summarise_linear<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        summaries: &mut [RowSummary<f64>],
+    ) -> Result<(), Error> {
+        check_whole(linear)?;
+        check_length("summaries", linear.rows(), summaries.len())?;
+        let mut parts = vec![RowPart::empty(); linear.rows()];
+        self.parts_linear(linear, options, &mut parts)?;
+        summaries_of_parts(linear.batch(), &parts, summaries)
+    }
+}
+
+impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
+    fn evaluate_linear<E: Element, G: Element>(
+        &self,
+        objective: &O,
+        reduction: Reduction,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        mut gradients: LinearGradients<'_, G>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, Error> {
+        check_whole(linear)?;
+        reduction.check()?;
+        gradients.check(linear)?;
+        outputs.check(linear.rows())?;
+        let plan = Plan::new(linear, options)?;
+        let moment = outputs.entropy.is_some() || objective.needs_entropy();
+        let (batch, rows) = (linear.batch(), valid_rows(linear.batch()));
+        let mut call = Call {
+            objective,
+            options,
+            batch,
+            judged: vec![Judged::ignored(); linear.rows()],
+            fault: Ok(()),
+            live: 0,
+        };
+        let mut chunk = Chunk::new(self.level(), linear, plan, options.block_tolerance);
+        clear(&mut gradients, linear.dim(), |_| false);
+
+        // Logits that are held become their own gradient, unless that needs what all rows have in common.
+        let fused = gradients.any() && plan.holds_rows(linear) && !reduction.needs_kept();
+        if fused {
+            let scale = reduction.scale(batch.valid(), 0);
+            let mut of_chunk = vec![RowPart::empty(); plan.rows];
+            for rows in rows.chunks(plan.rows) {
+                of_chunk.fill(RowPart::empty());
+                chunk.load(rows.iter().copied());
+                for columns in chunk.tiles() {
+                    chunk.summarise(&columns, moment, rows, &mut of_chunk);
+                    call.judge(rows, &of_chunk);
+                    let live = call.live(rows, scale);
+                    chunk.keep(&live, gradients.dhidden.is_some());
+                    chunk.push_back(&live, &columns, &mut gradients);
+                    if let Some(dhidden) = &mut gradients.dhidden {
+                        chunk.store(&live, dhidden);
+                    }
+                }
+            }
+        } else {
+            let mut parts = vec![RowPart::empty(); linear.rows()];
+            self::parts(&mut chunk, plan, &rows, moment, &mut parts);
+            let parts: Vec<_> = rows.iter().map(|&row| parts[row]).collect();
+            call.judge(&rows, &parts);
+        }
+        let mut totals = Totals::of_rows(batch, reduction, call.judged.iter().map(Judged::verdict));
+        if gradients.any() {
+            if !fused {
+                let mut live = call.live(&rows, reduction.scale(totals.valid, totals.kept));
+                push_back(&mut chunk, plan, &mut live, &mut gradients);
+            }
+            totals.live = call.live;
+            if let Some(dhidden) = &mut gradients.dhidden {
+                for (row, dhidden) in dhidden.chunks_exact_mut(linear.dim()).enumerate() {
+                    if call.is_bad(row) {
+                        dhidden.fill(G::from_f32(f32::NAN));
+                    }
+                }
+            }
+        }
+        write_outputs(outputs, &call.judged);
+        call.fault.map(|()| totals)
+    }
+}
+
+/// What a call knows of its rows.
+struct Call<'a, O> {
+    objective: &'a O,
+    options: &'a LinearOptions,
+    batch: &'a Batch<'a>,
+    judged: Vec<Judged>,
+    fault: Result<(), Error>,
+    live: usize,
+}
+
+impl<O: RowObjective> Call<'_, O> {
+    fn judge(&mut self, rows: &[usize], parts: &[RowPart]) {
+        for (&row, part) in rows.iter().zip(parts) {
+            self.judged[row] = match part.summary(row, self.batch.shape().vocab()) {
+                Ok(summary) => Judged::of(self.objective, self.batch.weight(row), summary),
+                Err(error) => {
+                    if self.fault.is_ok() && self.batch.non_finite() == NonFinite::Error {
+                        self.fault = Err(error);
+                    }
+                    Judged::bad(self.objective)
+                }
+            };
+        }
+    }
+
+    fn is_bad(&self, row: usize) -> bool {
+        self.batch.target(row).is_some() && !self.judged[row].summary.stats.is_valid()
+    }
+
+    /// The rows, of these, that are pushed back.
+    fn live(&mut self, rows: &[usize], scale: f64) -> Vec<Live> {
+        let mut live = Vec::with_capacity(rows.len());
+        for (position, &row) in rows.iter().enumerate() {
+            let Judged { summary, partials, .. } = self.judged[row];
+            let scaled = partials.scaled(scale);
+            let left = match (self.is_bad(row), self.batch.non_finite()) {
+                (true, NonFinite::Error) => false,
+                (true, NonFinite::NanRow) => true,
+                (false, _) => partials.is_live() && is_left(self.options, &summary, &scaled),
+            };
+            if left {
+                live.push(Live { position, row, summary, partials: scaled });
+            }
+        }
+        self.live += live.len();
+        live
+    }
+}

@@ -1,0 +1,353 @@
+//! A chunk of rows, and a tile of their logits that becomes its own gradient.
+
+use super::matmul::{View, product};
+use super::plan::Plan;
+use super::slices;
+use super::worker::{Worker, as_f32, for_each, widen};
+use crate::level::Level;
+use crate::row::{PushBack, Row, Scratch, Summarise, Wanted};
+use core::cell::RefCell;
+use core::ops::Range;
+use tokenloss_core::{Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
+
+/// A row that is pushed back.
+#[derive(Clone, Copy)]
+pub(crate) struct Live {
+    /// Its place among the rows of the chunk.
+    pub(crate) position: usize,
+    /// Its place in the batch.
+    pub(crate) row: usize,
+    pub(crate) summary: RowSummary<f64>,
+    /// As they enter the gradient.
+    pub(crate) partials: RowPartials<f64>,
+}
+
+/// The memory of a call. The tile lies block by block, each `[rows, block]`; the gradient of the hidden states slice by
+/// slice, each `[rows, slice]`: so every thread writes a slice of its own.
+pub(crate) struct Chunk<'a, E> {
+    level: Level,
+    linear: &'a Linear<'a, E>,
+    plan: Plan,
+    block_tolerance: f32,
+    rows: usize,
+    hidden: Vec<f32>,
+    tile: Vec<f32>,
+    parts: Vec<RowPart>,
+    dhidden: Vec<f32>,
+    /// Of each block, the live rows that the filter leaves, where there is one.
+    left: Vec<Vec<usize>>,
+    workers: Vec<Worker>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl<'a, E: Element> Chunk<'a, E> {
+    pub(crate) fn new(level: Level, linear: &'a Linear<'a, E>, plan: Plan, block_tolerance: f32) -> Self {
+        let (rows, blocks) = (plan.rows, plan.columns.div_ceil(plan.block));
+        let threads = rayon::current_num_threads().min(plan.workers);
+        Self {
+            level,
+            linear,
+            plan,
+            block_tolerance,
+            rows: 0,
+            hidden: vec![0.0; rows * linear.dim()],
+            tile: vec![0.0; rows * plan.columns],
+            parts: vec![RowPart::empty(); rows * blocks],
+            dhidden: vec![],
+            left: if block_tolerance > 0.0 { vec![vec![]; blocks] } else { vec![] },
+            workers: (0..threads).map(|_| Worker::new()).collect(),
+        }
+    }
+
+    /// The rows to work on, at most `plan.rows`.
+    pub(crate) fn load(&mut self, rows: impl ExactSizeIterator<Item = usize>) {
+        let dim = self.linear.dim();
+        self.rows = rows.len();
+        for (into, row) in self.hidden.chunks_exact_mut(dim).zip(rows) {
+            widen(self.level, &self.linear.hidden()[row * dim..][..dim], into);
+        }
+    }
+
+    /// The tiles of the vocabulary, as rows of the weight.
+    pub(crate) fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<E> {
+        let (vocab, step) = (self.linear.columns().len(), self.plan.columns);
+        (0..vocab).step_by(step).map(move |first| first..vocab.min(first + step))
+    }
+
+    /// `tile = hidden @ weight^T + bias` for the tile's columns.
+    pub(crate) fn logits(&mut self, columns: &Range<usize>) {
+        let Self { level, linear, plan, rows, .. } = *self;
+        let hidden = &self.hidden;
+        let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
+        for_each(&mut self.workers, tiles.zip(blocks(columns, plan.block)), |worker, (tile, block)| {
+            logits(level, linear, plan, worker, &hidden[..rows * linear.dim()], block, tile);
+        });
+    }
+
+    /// The same, and what the columns know of each row is merged into `parts [rows]`.
+    pub(crate) fn summarise(
+        &mut self,
+        columns: &Range<usize>,
+        moment: bool,
+        batch_rows: &[usize],
+        parts: &mut [RowPart],
+    ) {
+        let Self { level, linear, plan, rows, .. } = *self;
+        let hidden = &self.hidden;
+        let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
+        let items = tiles.zip(self.parts.chunks_mut(rows)).zip(blocks(columns, plan.block));
+        for_each(&mut self.workers, items, |worker, ((tile, parts), block)| {
+            logits(level, linear, plan, worker, &hidden[..rows * linear.dim()], block.clone(), tile);
+            let tile_rows = tile.chunks_exact(block.len());
+            for ((part, z), &row) in parts.iter_mut().zip(tile_rows).zip(batch_rows) {
+                let target = linear.target(row).filter(|target| block.contains(target));
+                *part = part_of(level, z, moment, target.map(|target| target - block.start));
+                let first = (linear.columns().start + block.start) as u32;
+                if part.stats.argmax != u32::MAX {
+                    part.stats.argmax += first;
+                }
+                part.fault = part.fault.map(|(column, value)| (column + first, value));
+            }
+        });
+        for block in self.parts.chunks(rows).take(columns.len().div_ceil(plan.block)) {
+            for (part, more) in parts.iter_mut().zip(block) {
+                *part = part.merge(*more);
+            }
+        }
+    }
+
+    /// Before the first tile is pushed back: only the live rows stay.
+    pub(crate) fn keep(&mut self, live: &[Live], dhidden: bool) {
+        let dim = self.linear.dim();
+        for (into, live) in live.iter().enumerate() {
+            self.hidden.copy_within(live.position * dim..(live.position + 1) * dim, into * dim);
+        }
+        if dhidden {
+            self.dhidden.resize(self.plan.rows * dim, 0.0);
+            self.dhidden.fill(0.0);
+        }
+    }
+
+    /// Turns the tile of logits into its gradient and multiplies it into the gradients that are wanted.
+    pub(crate) fn push_back<G: Element>(
+        &mut self,
+        live: &[Live],
+        columns: &Range<usize>,
+        gradients: &mut LinearGradients<'_, G>,
+    ) {
+        let Self { linear, rows, plan, .. } = *self;
+        let dim = linear.dim();
+        let mut dweight = gradients
+            .dweight
+            .as_mut()
+            .map(|d| d[columns.start * dim..columns.end * dim].chunks_mut(plan.block * dim));
+        let mut dbias = gradients.dbias.as_mut().map(|d| d[columns.clone()].chunks_mut(plan.block));
+        let mut left = self.left.iter_mut();
+        let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
+        let items = tiles.zip(blocks(columns, plan.block)).map(|(tile, columns)| Block {
+            tile,
+            columns,
+            left: left.next(),
+            dweight: dweight.as_mut().and_then(Iterator::next),
+            dbias: dbias.as_mut().and_then(Iterator::next),
+        });
+        let (level, hidden, tolerance) = (self.level, &self.hidden, self.block_tolerance);
+        for_each(&mut self.workers, items, |worker, block| {
+            block.push_back(level, linear, live, hidden, tolerance, worker);
+        });
+        if gradients.dhidden.is_some() {
+            self.push_back_hidden(live.len(), columns);
+        }
+    }
+
+    /// `dhidden += dlogits @ weight`, a slice of the elements for each thread.
+    fn push_back_hidden(&mut self, live: usize, columns: &Range<usize>) {
+        let Self { level, linear, rows, plan, .. } = *self;
+        let (dim, (width, _)) = (linear.dim(), slices(linear.dim()));
+        let (tile, left) = (&self.tile[..rows * columns.len()], &self.left);
+        let outputs = self.dhidden.chunks_mut(plan.rows * width).zip((0..dim).step_by(width));
+        for_each(&mut self.workers, outputs, |worker, (out, first)| {
+            let elements = first..dim.min(first + width);
+            let width = elements.len();
+            let tiles = tile.chunks(rows * plan.block).zip(blocks(columns, plan.block));
+            for (index, (tile, block)) in tiles.enumerate() {
+                let some = left.get(index).filter(|left| left.len() < live);
+                let count = some.map_or(live, Vec::len);
+                let Worker { panel, product: some_product, .. } = worker;
+                let into = match some {
+                    None => &mut *out,
+                    Some(_) => {
+                        some_product.clear();
+                        some_product.resize(count * width, 0.0);
+                        some_product
+                    }
+                };
+                let step = match as_f32(linear.weight()) {
+                    Some(_) => block.len(),
+                    None => (plan.panel / width).clamp(1, block.len()),
+                };
+                for part in blocks(&block, step) {
+                    let weight = match as_f32(linear.weight()) {
+                        Some(weight) => View::rows(
+                            &weight[part.start * dim + first..(part.end - 1) * dim + elements.end],
+                            dim,
+                        ),
+                        None => {
+                            panel.resize(plan.panel, 0.0);
+                            for (into, j) in panel.chunks_exact_mut(width).zip(part.clone()) {
+                                widen(level, &linear.weight()[j * dim + first..][..width], into);
+                            }
+                            View::rows(panel, width)
+                        }
+                    };
+                    let dlogits = View::rows(&tile[part.start - block.start..], block.len());
+                    product(into, width, true, [count, part.len(), width], dlogits, weight);
+                }
+                if let Some(rows) = some {
+                    for (more, &row) in worker.product.chunks_exact(width).zip(rows) {
+                        for (sum, more) in out[row * width..][..width].iter_mut().zip(more) {
+                            *sum += more;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Writes the gradient of the chunk's hidden states.
+    pub(crate) fn store<G: Element>(&self, live: &[Live], dhidden: &mut [G]) {
+        let (dim, (width, _)) = (self.linear.dim(), slices(self.linear.dim()));
+        let outputs = self.dhidden.chunks(self.plan.rows * width).zip((0..dim).step_by(width));
+        for (slice, first) in outputs {
+            let width = width.min(dim - first);
+            for (from, live) in slice.chunks_exact(width).zip(live) {
+                let into = &mut dhidden[live.row * dim + first..][..width];
+                into.iter_mut().zip(from).for_each(|(into, from)| *into = G::from_f32(*from));
+            }
+        }
+    }
+}
+
+/// A range in steps.
+fn blocks(range: &Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> + Send + use<> {
+    let end = range.end;
+    range.clone().step_by(step).map(move |first| first..end.min(first + step))
+}
+
+/// `tile [rows, block] = hidden [rows, dim] @ weight [block, dim]^T + bias [block]`
+fn logits<E: Element>(
+    level: Level,
+    linear: &Linear<'_, E>,
+    plan: Plan,
+    worker: &mut Worker,
+    hidden: &[f32],
+    block: Range<usize>,
+    tile: &mut [f32],
+) {
+    let dim = linear.dim();
+    let shape = |part: &Range<usize>| [hidden.len() / dim, dim, part.len()];
+    for part in blocks(&block, (plan.panel / dim).max(1)) {
+        let weight = &linear.weight()[part.start * dim..part.end * dim];
+        let weight = match as_f32(weight) {
+            Some(weight) => weight,
+            None => {
+                worker.panel.resize(plan.panel, 0.0);
+                let panel = &mut worker.panel[..weight.len()];
+                widen(level, weight, panel);
+                panel
+            }
+        };
+        let weight = View::rows(weight, dim).transposed();
+        let into = &mut tile[part.start - block.start..];
+        product(into, block.len(), false, shape(&part), View::rows(hidden, dim), weight);
+    }
+    if let Some(bias) = linear.bias() {
+        worker.bias.resize(block.len(), 0.0);
+        widen(level, &bias[block.clone()], &mut worker.bias);
+        for z in tile.chunks_exact_mut(block.len()) {
+            z.iter_mut().zip(&worker.bias).for_each(|(z, bias)| *z += bias);
+        }
+    }
+}
+
+/// What a block knows of a row, in the block's own columns.
+fn part_of(level: Level, z: &[f32], moment: bool, target: Option<usize>) -> RowPart {
+    let wanted = Wanted { moment, shares: false };
+    let stats = SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits: z, scratch, wanted }));
+    // NaN marks a bad row; -1 is a row without mass, which other blocks may have.
+    let fault = if stats.tail.is_nan() {
+        let column = z.iter().position(|z| z.is_nan() || *z == f32::INFINITY);
+        column.map(|column| (column as u32, z[column]))
+    } else {
+        None
+    };
+    RowPart { stats, target_logit: target.map(|target| f64::from(z[target])), fault }
+}
+
+/// A block of the tile and what is made of its columns alone.
+struct Block<'a> {
+    tile: &'a mut [f32],
+    columns: Range<usize>,
+    left: Option<&'a mut Vec<usize>>,
+    dweight: Option<&'a mut [f32]>,
+    dbias: Option<&'a mut [f32]>,
+}
+
+impl Block<'_> {
+    fn push_back<E: Element>(
+        self,
+        level: Level,
+        linear: &Linear<'_, E>,
+        live: &[Live],
+        hidden: &[f32],
+        tolerance: f32,
+        worker: &mut Worker,
+    ) {
+        let (dim, width) = (linear.dim(), self.columns.len());
+        for (into, live) in live.iter().enumerate() {
+            let target = linear.target(live.row).filter(|target| self.columns.contains(target));
+            let target = target.map(|target| target - self.columns.start);
+            let row = if live.position == into {
+                Row::InPlace(&mut self.tile[into * width..][..width])
+            } else {
+                let (before, from) = self.tile.split_at_mut(live.position * width);
+                Row::Into(&from[..width], &mut before[into * width..][..width])
+            };
+            if live.summary.stats.is_valid() {
+                level.run(PushBack { row, target, summary: &live.summary, partials: live.partials });
+            } else {
+                row.fill(f32::NAN);
+            }
+        }
+        let mut count = live.len();
+        let mut hidden = hidden;
+        if let Some(left) = self.left {
+            left.clear();
+            left.extend((0..count).filter(|row| {
+                // NaN is above every tolerance.
+                !self.tile[row * width..][..width].iter().all(|d| d.abs() < tolerance)
+            }));
+            if left.len() < count {
+                count = left.len();
+                worker.gathered.clear();
+                for (into, &row) in left.iter().enumerate() {
+                    self.tile.copy_within(row * width..(row + 1) * width, into * width);
+                    worker.gathered.extend_from_slice(&hidden[row * dim..][..dim]);
+                }
+                hidden = &worker.gathered;
+            }
+        }
+        if let Some(dbias) = self.dbias {
+            for dlogits in self.tile.chunks_exact(width).take(count) {
+                dbias.iter_mut().zip(dlogits).for_each(|(sum, d)| *sum += d);
+            }
+        }
+        if let Some(dweight) = self.dweight {
+            let dlogits = View::rows(self.tile, width).transposed();
+            product(dweight, dim, true, [width, count, dim], dlogits, View::rows(hidden, dim));
+        }
+    }
+}
