@@ -46,3 +46,4 @@ mod simd;
 
 pub use evaluate::{Cpu, STREAM_BYTES};
 pub use level::{Level, LevelError};
+pub use linear::bare_products;

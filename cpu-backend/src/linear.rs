@@ -4,10 +4,13 @@
 //! thread that computed it; the row is then judged, and the same tile becomes its own gradient, of live rows only.
 //! What one thread computes does not depend on how many there are.
 
+mod bare;
 mod chunk;
 mod matmul;
 mod plan;
 mod worker;
+
+pub use bare::bare_products;
 
 use crate::Cpu;
 use crate::evaluate::{Judged, write_outputs};
