@@ -36,11 +36,11 @@ fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
     (0..batch.shape().rows()).filter(|&row| batch.target(row).is_some()).collect()
 }
 
-/// Whether a row's gradient is worth computing.
-fn is_left(options: &LinearOptions, summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> bool {
+/// Whether a row's gradient reaches the tolerance.
+fn reaches(options: &LinearOptions, summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> bool {
     let norm = partials.norm_bound(summary);
     // NaN is above every tolerance.
-    partials.is_live() && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
+    norm >= f64::from(options.row_tolerance) || norm.is_nan()
 }
 
 /// Parts of all rows: no gradient.
@@ -127,7 +127,7 @@ impl LinearBackend for Cpu {
             let left = match (is_bad(row), batch.non_finite()) {
                 (true, NonFinite::Error) => false,
                 (true, NonFinite::NanRow) => true,
-                (false, _) => is_left(options, &summary, &partials),
+                (false, _) => partials.is_live() && reaches(options, &summary, &partials),
             };
             if left {
                 live.push(Live { position: 0, row, summary, partials });
@@ -266,7 +266,7 @@ impl<O: RowObjective> Call<'_, O> {
             let left = match (self.is_bad(row), self.batch.non_finite()) {
                 (true, NonFinite::Error) => false,
                 (true, NonFinite::NanRow) => true,
-                (false, _) => partials.is_live() && is_left(self.options, &summary, &scaled),
+                (false, _) => partials.is_live() && reaches(self.options, &summary, &scaled),
             };
             if left {
                 live.push(Live { position, row, summary, partials: scaled });
