@@ -71,4 +71,6 @@ const TOTAL_KEPT = 3u;
 const TOTAL_IGNORED = 4u;
 const TOTAL_DENOMINATOR = 5u;
 const TOTAL_SCALE = 6u;
-const TOTAL_WORDS = 8u;
+const TOTAL_BAD = 7u;         // rows whose loss is NaN
+const TOTAL_LIVE = 8u;
+const TOTAL_WORDS = 9u;

@@ -69,3 +69,11 @@ fn record_write_nan(row: u32, status: u32, loss: u32, partials: u32, kept: u32) 
 fn record_f32(row: u32, word: u32) -> f32 {
   return bitcast<f32>(records[record_of(row) + word]);
 }
+
+fn record_partials(row: u32) -> RowPartials {
+  return RowPartials(
+    record_f32(row, RECORD_D_TARGET),
+    record_f32(row, RECORD_D_LSE),
+    record_f32(row, RECORD_D_ENTROPY),
+  );
+}

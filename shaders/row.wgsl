@@ -115,8 +115,10 @@ fn row_partials_scaled(partials: RowPartials, weight: f32) -> RowPartials {
   return RowPartials(partials.d_target * weight, partials.d_lse * weight, partials.d_entropy * weight);
 }
 
+// Whether the row has any gradient that a normal f32 can hold.
 fn row_partials_is_live(partials: RowPartials) -> bool {
-  return partials.d_target != 0.0 || partials.d_lse != 0.0 || partials.d_entropy != 0.0;
+  let most = max(max(abs(partials.d_target), abs(partials.d_lse)), abs(partials.d_entropy));
+  return most >= 0x1p-126;
 }
 
 fn row_partials_target_gradient(partials: RowPartials, summary: RowSummary) -> f32 {

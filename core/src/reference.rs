@@ -156,7 +156,9 @@ fn totals<T: Float, O: RowObjective>(
         }
         let eval = objective.of_row(&summaries[row]);
         let weight = T::from(batch.weight(row)).unwrap_or_else(T::nan);
-        RowVerdict { loss, kept: eval.kept, live: eval.partials.scaled(weight).is_live() }
+        // The gradient of a bad row is NaN.
+        let live = !summaries[row].stats.is_valid() || eval.partials.scaled(weight).is_live();
+        RowVerdict { loss, kept: eval.kept, live }
     };
     Totals::of_rows(batch, reduction, (0..batch.shape().rows()).map(verdict))
 }

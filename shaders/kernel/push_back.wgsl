@@ -29,10 +29,6 @@ fn push_of_record(row: u32) -> Push {
     NO_COLUMN,
   );
   let prob = TargetProb(record_f32(row, RECORD_LOG_P), record_f32(row, RECORD_ONE_MINUS_P));
-  let partials = RowPartials(
-    record_f32(row, RECORD_D_TARGET),
-    record_f32(row, RECORD_D_LSE),
-    record_f32(row, RECORD_D_ENTROPY),
-  );
-  return push_live(u32(goal), RowSummary(stats, prob), row_partials_scaled(partials, scale_of(row)));
+  let partials = row_partials_scaled(record_partials(row), scale_of(row));
+  return push_live(u32(goal), RowSummary(stats, prob), partials);
 }

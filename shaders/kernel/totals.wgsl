@@ -8,6 +8,7 @@ struct Sum {
   kept: u32,
   ignored: u32,
   bad: u32,      // rows whose loss is NaN
+  live: u32,
 }
 
 fn sum_merge(a: Sum, b: Sum) -> Sum {
@@ -18,23 +19,25 @@ fn sum_merge(a: Sum, b: Sum) -> Sum {
     a.kept + b.kept,
     a.ignored + b.ignored,
     a.bad + b.bad,
+    a.live + b.live,
   );
 }
 
 fn sum_of(row: u32) -> Sum {
   if (targets[params.targets_first + row] == -100) {
-    return Sum(0.0, 0.0, 0u, 0u, 1u, 0u);
+    return Sum(0.0, 0.0, 0u, 0u, 1u, 0u, 0u);
   }
   let weight = weight_of(row);
-  var sum = Sum(0.0, weight, 1u, 0u, 0u, 0u);
+  var sum = Sum(0.0, weight, 1u, 0u, 0u, 0u, 0u);
   if ((params.flags & FLAG_JUDGED) != 0u) {
     sum.kept = records[record_of(row) + RECORD_KEPT];
-    if (weight != 0.0) {
-      if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE) {
-        sum.bad = 1u;
-      } else {
-        sum.loss = weight * record_f32(row, RECORD_LOSS);
-      }
+    if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE) {
+      // Its gradient is NaN, and so is its loss unless it weighs nothing.
+      sum.live = 1u;
+      sum.bad = u32(weight != 0.0);
+    } else if (weight != 0.0) {
+      sum.loss = weight * record_f32(row, RECORD_LOSS);
+      sum.live = u32(row_partials_is_live(row_partials_scaled(record_partials(row), weight)));
     }
   }
   return sum;
@@ -47,9 +50,9 @@ const RUN = 64u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
-  var all = Sum(0.0, 0.0, 0u, 0u, 0u, 0u);
+  var all = Sum(0.0, 0.0, 0u, 0u, 0u, 0u, 0u);
   for (var first = lane; first < params.rows; first += RUN * WG) {
-    var run = Sum(0.0, 0.0, 0u, 0u, 0u, 0u);
+    var run = Sum(0.0, 0.0, 0u, 0u, 0u, 0u, 0u);
     for (var i = 0u; i < RUN && first + i * WG < params.rows; i++) {
       run = sum_merge(run, sum_of(first + i * WG));
     }
@@ -78,7 +81,8 @@ fn totals_write(slice: Sum) {
       totals[at + TOTAL_VALID],
       totals[at + TOTAL_KEPT],
       totals[at + TOTAL_IGNORED],
-      totals[at + 7u],
+      totals[at + TOTAL_BAD],
+      totals[at + TOTAL_LIVE],
     ));
   }
   var denominator = params.denominator;
@@ -97,5 +101,6 @@ fn totals_write(slice: Sum) {
   totals[at + TOTAL_IGNORED] = sum.ignored;
   totals[at + TOTAL_DENOMINATOR] = bitcast<u32>(denominator);
   totals[at + TOTAL_SCALE] = bitcast<u32>(scale);
-  totals[at + 7u] = sum.bad;
+  totals[at + TOTAL_BAD] = sum.bad;
+  totals[at + TOTAL_LIVE] = sum.live;
 }

@@ -41,9 +41,9 @@ pub const STATUS_BAD_TARGET: u32 = 0xffff_fffe;
 pub const RECORD_WORDS: usize = 16;
 
 /// 32-bit words of the totals: `loss_sum` f32, `weight_sum` f32, `valid` u32, `kept` u32, `ignored` u32,
-/// `denominator` f32, `scale` f32 (1 / denominator, or 0 where that is 0), and the number of rows with a NaN
-/// loss, u32.
-pub const TOTALS_WORDS: usize = 8;
+/// `denominator` f32, `scale` f32 (1 / denominator, or 0 where that is 0), the number of rows with a NaN loss, u32,
+/// and `live` u32, the rows whose partials, times their weight, are not 0.
+pub const TOTALS_WORDS: usize = 9;
 
 /// What a GPU knows of one row, [`RECORD_WORDS`] words; the last two are unused. An ignored row has loss 0 and
 /// no partials; a row whose status is not 0 is NaN throughout.

@@ -58,6 +58,7 @@ fn check_one<E: Element>(
         lse: Some(&mut lse),
         entropy: Some(&mut entropy),
         argmax: Some(&mut argmax),
+        ..Outputs::default()
     };
     let logits = if in_place {
         dlogits.copy_from_slice(&matrix.logits);

@@ -4,8 +4,9 @@ use crate::kernels::{Scale, ready};
 use crate::{Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
-    Backend, Batch, Denominator, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
-    RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, Totals, check_length,
+    Backend, Batch, Denominator, Diagnostics, Element, Error, Evaluate, Logits, NonFinite, Outputs,
+    Reduction, RowObjective, RowPartials, RowStats, RowSummary, RowVerdict, Shape, TargetProb, Totals,
+    check_length,
 };
 use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
 
@@ -477,6 +478,9 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
             }
             other => Scale::of(other),
         };
+        if let Some(diagnostics) = &mut evaluation.outputs.diagnostics {
+            **diagnostics = Diagnostics::default();
+        }
         for &(first, rows) in &slices {
             let gradient = logits.has_gradient;
             evaluation.slice(&mut logits, first, rows, scale, gradient)?;
@@ -495,8 +499,7 @@ struct Evaluation<'a, O> {
     stride: usize,
     outputs: Outputs<'a>,
     fault: Option<Error>,
-    /// Loss, and whether the row is kept.
-    judged: Vec<(f64, bool)>,
+    judged: Vec<RowVerdict>,
 }
 
 impl<O: ShaderObjective> Evaluation<'_, O> {
@@ -537,7 +540,12 @@ impl<O: ShaderObjective> Evaluation<'_, O> {
             put(&mut self.outputs.lse, row, record.lse);
             put(&mut self.outputs.entropy, row, record.entropy);
             put(&mut self.outputs.argmax, row, record.argmax);
-            self.judged.push((f64::from(record.loss), record.kept));
+            let partials = partials_of(&record).scaled(self.batch.weight(row).into());
+            let live = record.status != 0 || partials.is_live();
+            self.judged.push(RowVerdict { loss: record.loss.into(), kept: record.kept, live });
+            if let Some(diagnostics) = &mut self.outputs.diagnostics {
+                diagnostics.add(&summary_of(&record), &partials);
+            }
             self.fault = self.fault.or(rows.fault(row, record.status));
         }
         if let Some(words) = downloaded.get(1) {
@@ -595,6 +603,14 @@ fn summary_of(record: &Record) -> RowSummary<f64> {
             argmax: record.argmax as u32,
         },
         target: TargetProb { log_p: record.log_p.into(), one_minus_p: record.one_minus_p.into() },
+    }
+}
+
+fn partials_of(record: &Record) -> RowPartials<f64> {
+    RowPartials {
+        d_target: record.d_target.into(),
+        d_lse: record.d_lse.into(),
+        d_entropy: record.d_entropy.into(),
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
     let truth = oracle(objective, reduction, matrix, weights);
     let mut worst = Worst::default();
     let scale = if truth.totals.denominator == 0.0 { 0.0 } else { 1.0 / truth.totals.denominator };
-    let mut ambiguous = false;
+    let (mut ambiguous, mut faint) = (false, 0);
     let (mut loss_sum, mut loss_slack) = (0.0f64, 0.0f64);
     for row in 0..matrix.rows() {
         let (record, summary) = (&done.records[row], &truth.summaries[row]);
@@ -113,6 +113,9 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         let eval = objective.of_row(summary);
         assert_eq!(record.kept, eval.kept, "{what}: row {row}, kept");
         let weight = weights.map_or(1.0, |w| f64::from(w[row]));
+        // Exponentials end at e^-87 = 1.6e-38: what is fainter than a few of these may be nothing on the GPU.
+        let partials = eval.partials.scaled(weight);
+        faint += usize::from(partials.is_live() && !partials.scaled(0.1).is_live());
         if weight != 0.0 {
             loss_sum += weight * f64::from(record.loss);
             loss_slack += weight * f64::from(record.loss).abs();
@@ -135,6 +138,8 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         let float = |at: usize| f64::from(f32::from_bits(totals[at]));
         let counts = [totals[2], totals[3], totals[4]].map(|n| n as usize);
         assert_eq!(counts, [truth.totals.valid, truth.totals.kept, truth.totals.ignored], "{what}");
+        let live = totals[8] as usize;
+        assert!(live <= truth.totals.live && live + faint >= truth.totals.live, "{what}: {live} live rows");
         let near =
             |got: f64, expected: f64, slack: f64| got == expected || (got - expected).abs() <= slack * 1e-5;
         assert!(near(float(1), truth.totals.weight_sum, truth.totals.weight_sum), "{what}");

@@ -30,7 +30,7 @@ impl Bench {
             logits: buffer(gpu, &words_of(&matrix, 8)),
             targets: buffer(gpu, &[0; 4]),
             records: buffer(gpu, &[0; 64]),
-            totals: buffer(gpu, &[0; 8]),
+            totals: buffer(gpu, &[0; 9]),
         })
     }
 
@@ -47,7 +47,7 @@ impl Bench {
             weights: None,
             gradient: Gradient::InPlace,
             records: Some(part(&self.records, 0, 64)),
-            totals: Some(part(&self.totals, 0, 8)),
+            totals: Some(part(&self.totals, 0, 9)),
         }
     }
 
@@ -73,8 +73,8 @@ fn bindings_that_do_not_fit() {
     assert_eq!(bench.refused(&job), "logits: expected a binding of at least 128 bytes, got 124");
 
     let mut job = bench.job();
-    job.totals = Some(part(&bench.totals, 1, 8));
-    assert_eq!(bench.refused(&job), "totals: expected a binding of at least 32 bytes, got 28");
+    job.totals = Some(part(&bench.totals, 1, 9));
+    assert_eq!(bench.refused(&job), "totals: expected a binding of at least 36 bytes, got 32");
 
     let mut job = bench.job();
     job.data.logits.size = None;
@@ -123,12 +123,12 @@ fn bindings_that_share_bytes() {
     job.data.targets = part(&pool, 32, 4);
     job.weights = Some(part(&pool, 32, 4));
     job.records = Some(part(&pool, 37, 64));
-    job.totals = Some(part(&pool, 101, 8));
+    job.totals = Some(part(&pool, 101, 9));
     let mut encoder = bench.gpu.device().create_command_encoder(&Default::default());
     bench.gpu.kernels().encode(&mut encoder, &job).unwrap();
     bench.gpu.queue().submit([encoder.finish()]);
 
-    job.totals = Some(part(&pool, 100, 8));
+    job.totals = Some(part(&pool, 100, 9));
     assert_eq!(bench.refused(&job), "records and totals share bytes of a buffer");
 }
 
@@ -230,7 +230,7 @@ fn what_a_shape_takes_is_known_without_a_device() {
     let needs = requirements(&request, Variant::Baseline, &wgpu::Limits::default()).unwrap();
     // 523 rows of 256,512 bytes fit in 128 MiB; one dispatch counts.
     assert_eq!(needs.dispatches, 4096usize.div_ceil(523) + 1);
-    assert_eq!(needs.scratch_bytes, 9 * 256 + 4096 * 64 + 32);
+    assert_eq!(needs.scratch_bytes, 9 * 256 + 4096 * 64 + 36);
     assert_eq!(needs.limits.max_buffer_size, 4096 * 128_256 * 2);
     assert!(needs.features.is_empty());
     let wide = Request { shape: Shape::new(2, 50_000_000).unwrap(), dtype: Dtype::F32, ..request };

@@ -37,6 +37,7 @@ fn slices<E: Element + PartialEq>(gpu: &Gpu) {
         lse: Some(&mut lse),
         entropy: Some(&mut entropy),
         argmax: Some(&mut argmax),
+        ..Outputs::default()
     };
     let out = Logits::OutOfPlace { logits: &logits, dlogits: &mut dlogits };
     let totals = gpu.evaluate(&objective, reduction, &batch, out, outputs).unwrap();

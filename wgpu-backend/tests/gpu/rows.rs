@@ -121,7 +121,7 @@ fn all_rows_ignored_is_zero_and_not_nan() {
                     Setup { place, reduction: Reduction::Mean(denominator), ..Setup::new(&matrix, &Nll) };
                 let done = run(gpu, &setup);
                 check("all ignored", &Nll, &setup, &done);
-                assert_eq!(done.totals, [0, 0, 0, 0, 3, 0, 0, 0]);
+                assert_eq!(done.totals, [0, 0, 0, 0, 3, 0, 0, 0, 0]);
             }
         }
     }
