@@ -37,6 +37,7 @@ mod check;
 mod diagnostics;
 mod element;
 mod error;
+mod judged;
 mod linear;
 mod objective;
 mod reduction;
@@ -51,6 +52,7 @@ pub use check::{CheckFailure, check_objective};
 pub use diagnostics::Diagnostics;
 pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
+pub use judged::Judged;
 pub use linear::{
     Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_whole,
     summaries_of_parts,

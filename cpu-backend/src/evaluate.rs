@@ -6,8 +6,8 @@ use crate::simd::Lanes;
 use core::cell::RefCell;
 use rayon::prelude::*;
 use tokenloss_core::{
-    AnyLogits, Backend, Batch, Diagnostics, Element, Error, Evaluate, Logits, NonFinite, Outputs, Reduction,
-    RowEval, RowObjective, RowPartials, RowSummary, RowVerdict, Totals, check_length,
+    AnyLogits, Backend, Batch, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs, Reduction,
+    RowEval, RowObjective, RowPartials, RowSummary, Totals, check_length,
 };
 
 /// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
@@ -48,39 +48,6 @@ impl Cpu {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// What is known of a row once it is judged.
-#[derive(Clone, Copy)]
-pub(crate) struct Judged {
-    pub(crate) summary: RowSummary<f64>,
-    /// Times the row's weight, but not by the denominator.
-    pub(crate) partials: RowPartials<f64>,
-    loss: f64,
-    kept: bool,
-}
-
-impl Judged {
-    pub(crate) fn ignored() -> Self {
-        Self { summary: RowSummary::nan(), partials: RowPartials::default(), loss: 0.0, kept: false }
-    }
-
-    pub(crate) fn of<O: RowObjective>(objective: &O, weight: f32, summary: RowSummary<f64>) -> Self {
-        let RowEval { loss, partials, kept } = objective.of_row(&summary);
-        Self { summary, partials: partials.scaled(f64::from(weight)), loss, kept }
-    }
-
-    /// A row with a NaN or a +infinity in it, or without any mass.
-    pub(crate) fn bad<O: RowObjective>(objective: &O) -> Self {
-        let kept = objective.of_row(&RowSummary::<f64>::nan()).kept;
-        let nan = f64::NAN;
-        let partials = RowPartials { d_target: nan, d_lse: nan, d_entropy: nan };
-        Self { summary: RowSummary::nan(), partials, loss: nan, kept }
-    }
-
-    pub(crate) fn verdict(&self) -> RowVerdict {
-        RowVerdict { loss: self.loss, kept: self.kept, live: self.partials.is_live() }
-    }
 }
 
 /// The work of one call, in the storage type's own terms.
@@ -349,25 +316,7 @@ impl Cpu {
             let partials: Vec<_> = judged.iter().map(|judged| judged.partials.scaled(scale)).collect();
             push_back(self.level, batch, logits, &summaries, &partials);
         }
-        write_outputs(outputs, &judged);
+        outputs.write(&judged);
         fault.map(|()| totals)
-    }
-}
-
-pub(crate) fn write_outputs(outputs: Outputs<'_>, judged: &[Judged]) {
-    fn write<T>(output: Option<&mut [T]>, judged: &[Judged], of: impl Fn(&Judged) -> T) {
-        if let Some(output) = output {
-            output.iter_mut().zip(judged).for_each(|(out, judged)| *out = of(judged));
-        }
-    }
-    write(outputs.losses, judged, |judged| judged.loss as f32);
-    write(outputs.log_p, judged, |judged| judged.summary.target.log_p as f32);
-    write(outputs.lse, judged, |judged| judged.summary.stats.lse() as f32);
-    write(outputs.entropy, judged, |judged| judged.summary.stats.entropy() as f32);
-    // `u32::MAX`, no column, becomes -1.
-    write(outputs.argmax, judged, |judged| judged.summary.stats.argmax as i32);
-    if let Some(diagnostics) = outputs.diagnostics {
-        *diagnostics = Diagnostics::default();
-        judged.iter().for_each(|judged| diagnostics.add(&judged.summary, &judged.partials));
     }
 }

@@ -13,13 +13,12 @@ mod worker;
 pub use bare::bare_products;
 
 use crate::Cpu;
-use crate::evaluate::{Judged, write_outputs};
 use chunk::{Chunk, Live};
 use plan::Plan;
 use tokenloss_core::{
-    Batch, Element, Error, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, NonFinite,
-    Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals, check_length, check_whole,
-    summaries_of_parts,
+    Batch, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients, LinearOptions,
+    NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals, check_length,
+    check_whole, summaries_of_parts,
 };
 
 /// How the elements of a hidden state are cut for `dhidden`: the width of a slice, and their number. Slices are for
@@ -223,7 +222,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
                 }
             }
         }
-        write_outputs(outputs, &call.judged);
+        outputs.write(&call.judged);
         call.fault.map(|()| totals)
     }
 }
@@ -241,15 +240,9 @@ struct Call<'a, O> {
 impl<O: RowObjective> Call<'_, O> {
     fn judge(&mut self, rows: &[usize], parts: &[RowPart]) {
         for (&row, part) in rows.iter().zip(parts) {
-            self.judged[row] = match part.summary(row, self.batch.shape().vocab()) {
-                Ok(summary) => Judged::of(self.objective, self.batch.weight(row), summary),
-                Err(error) => {
-                    if self.fault.is_ok() && self.batch.non_finite() == NonFinite::Error {
-                        self.fault = Err(error);
-                    }
-                    Judged::bad(self.objective)
-                }
-            };
+            let (judged, fault) = Judged::of_part(self.objective, self.batch, row, part);
+            self.judged[row] = judged;
+            self.fault = self.fault.and(fault);
         }
     }
 

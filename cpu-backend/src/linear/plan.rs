@@ -1,8 +1,7 @@
 //! From a budget of bytes to chunks.
 
 use super::worker::Worker;
-use crate::evaluate::Judged;
-use tokenloss_core::{Element, Error, Linear, LinearOptions, RowPart};
+use tokenloss_core::{Element, Error, Judged, Linear, LinearOptions, RowPart};
 
 /// Columns that are computed, summarised and pushed back by one thread at a time.
 pub(crate) const BLOCK: usize = LinearOptions::BLOCK_COLUMNS;
