@@ -18,6 +18,10 @@ struct Params {
   scale: f32,            // its reciprocal
   nan: u32,              // the bits of a NaN and
   neg_infinity: u32,     // of -infinity, which WGSL has no literals for
+  column_first: u32,     // of the whole vocabulary: where the columns of this dispatch begin
+  classes: u32,          // the whole vocabulary
+  row_tolerance: f32,
+  unused: u32,
   objective: array<vec4<f32>, 2>,
 }
 
@@ -25,6 +29,8 @@ const FLAG_WEIGHTS = 1u;       // rows have weights
 const FLAG_SCALE = 2u;         // gradients are multiplied by weight and by the scale in the totals
 const FLAG_FIRST = 4u;         // totals start from 0
 const FLAG_JUDGED = 8u;        // records hold losses
+const FLAG_LIVE = 16u;         // records know whether their row is live
+const FLAG_NAN_ROWS = 32u;     // bad rows are live
 
 const DENOMINATOR_GIVEN = 0u;
 const DENOMINATOR_VALID = 1u;
@@ -40,6 +46,11 @@ const DENOMINATOR_KEPT = 2u;
 
 override WG: u32 = 256u;
 
+// The row of a workgroup: groups are folded into two dimensions.
+fn row_of(group: vec3<u32>) -> u32 {
+  return group.y * params.grid_x + group.x;
+}
+
 fn parameter(i: u32) -> f32 {
   return params.objective[i / 4u][i % 4u];
 }
@@ -53,6 +64,14 @@ fn weight_of(row: u32) -> f32 {
     return 1.0;
   }
   return weights[params.weights_first + row];
+}
+
+// The part of the scale that says whether a row is live: where partials are used as they are, nothing.
+fn weight_if_scaled(row: u32) -> f32 {
+  if ((params.flags & FLAG_SCALE) == 0u) {
+    return 1.0;
+  }
+  return weight_of(row);
 }
 
 // What a row's partials are multiplied by.

@@ -15,6 +15,8 @@ const RECORD_MOMENT = 10u;
 const RECORD_D_TARGET = 11u;
 const RECORD_D_LSE = 12u;
 const RECORD_D_ENTROPY = 13u;
+const RECORD_TARGET_LOGIT = 14u; // until the row is judged, where logits are not held
+const RECORD_LIVE = 15u;         // whether the row was pushed back, where logits are not held
 const RECORD_WORDS = 16u;
 
 const STATUS_FINE = 0u;          // else the column of the first NaN or +infinity, plus 1, or one of these
@@ -41,8 +43,8 @@ fn record_write(row: u32, status: u32, summary: RowSummary, eval: RowEval) {
   records[at + RECORD_D_TARGET] = bitcast<u32>(eval.partials.d_target);
   records[at + RECORD_D_LSE] = bitcast<u32>(eval.partials.d_lse);
   records[at + RECORD_D_ENTROPY] = bitcast<u32>(eval.partials.d_entropy);
-  records[at + 14u] = 0u;
-  records[at + 15u] = 0u;
+  records[at + RECORD_TARGET_LOGIT] = 0u;
+  records[at + RECORD_LIVE] = 0u;
 }
 
 // A row without a summary: ignored (no loss, no gradient) or unusable (all NaN).
@@ -62,12 +64,23 @@ fn record_write_nan(row: u32, status: u32, loss: u32, partials: u32, kept: u32) 
   records[at + RECORD_D_TARGET] = partials;
   records[at + RECORD_D_LSE] = partials;
   records[at + RECORD_D_ENTROPY] = partials;
-  records[at + 14u] = 0u;
-  records[at + 15u] = 0u;
+  records[at + RECORD_TARGET_LOGIT] = 0u;
+  records[at + RECORD_LIVE] = 0u;
 }
 
 fn record_f32(row: u32, word: u32) -> f32 {
   return bitcast<f32>(records[record_of(row) + word]);
+}
+
+fn record_summary(row: u32) -> RowSummary {
+  let stats = RowStats(
+    record_f32(row, RECORD_MAX),
+    record_f32(row, RECORD_TAIL),
+    record_f32(row, RECORD_MOMENT),
+    records[record_of(row) + RECORD_ARGMAX],
+    NO_COLUMN,
+  );
+  return RowSummary(stats, TargetProb(record_f32(row, RECORD_LOG_P), record_f32(row, RECORD_ONE_MINUS_P)));
 }
 
 fn record_partials(row: u32) -> RowPartials {

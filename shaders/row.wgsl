@@ -121,6 +121,15 @@ fn row_partials_is_live(partials: RowPartials) -> bool {
   return most >= 0x1p-126;
 }
 
+// An upper bound of sum_j |dL/dz_j|.
+fn row_partials_norm_bound(partials: RowPartials, summary: RowSummary) -> f32 {
+  let direct = abs(row_partials_target_gradient(partials, summary)) + abs(partials.d_lse) * summary.prob.one_minus_p;
+  if (partials.d_entropy == 0.0) {
+    return direct;
+  }
+  return direct + abs(partials.d_entropy) * 2.0 * row_stats_entropy(summary.stats);
+}
+
 fn row_partials_target_gradient(partials: RowPartials, summary: RowSummary) -> f32 {
   let p = target_prob_p(summary.prob);
   var direct = (partials.d_target + partials.d_lse) - partials.d_lse * summary.prob.one_minus_p;

@@ -137,8 +137,3 @@ fn store_block(span: Span, block: u32, gradient: vec4<u32>) {
     }
   }
 }
-
-// The row of a workgroup: groups are folded into two dimensions.
-fn row_of(group: vec3<u32>) -> u32 {
-  return group.y * params.grid_x + group.x;
-}

@@ -18,17 +18,10 @@ fn push_of_record(row: u32) -> Push {
   if (goal == -100) {
     return push_of(PUSH_ZERO);
   }
-  if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE || goal < 0 || u32(goal) >= params.vocab) {
+  if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE || goal < 0 || u32(goal) >= params.classes) {
     return push_of(PUSH_NAN);
   }
-  let stats = RowStats(
-    record_f32(row, RECORD_MAX),
-    record_f32(row, RECORD_TAIL),
-    record_f32(row, RECORD_MOMENT),
-    records[record_of(row) + RECORD_ARGMAX],
-    NO_COLUMN,
-  );
-  let prob = TargetProb(record_f32(row, RECORD_LOG_P), record_f32(row, RECORD_ONE_MINUS_P));
   let partials = row_partials_scaled(record_partials(row), scale_of(row));
-  return push_live(u32(goal), RowSummary(stats, prob), partials);
+  // A target in other columns wraps to beyond these.
+  return push_live(u32(goal) - params.column_first, record_summary(row), partials);
 }

@@ -39,6 +39,9 @@ fn sum_of(row: u32) -> Sum {
       sum.loss = weight * record_f32(row, RECORD_LOSS);
       sum.live = u32(row_partials_is_live(row_partials_scaled(record_partials(row), weight)));
     }
+    if ((params.flags & FLAG_LIVE) != 0u) {
+      sum.live = records[record_of(row) + RECORD_LIVE];
+    }
   }
   return sum;
 }

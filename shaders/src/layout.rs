@@ -16,6 +16,18 @@ pub mod binding {
     pub const RECORDS: u32 = 5;
     /// Totals, [`TOTALS_WORDS`](super::TOTALS_WORDS) words.
     pub const TOTALS: u32 = 6;
+    /// `hidden [rows, dim]`.
+    pub const HIDDEN: u32 = 7;
+    /// `weight [columns, dim]`.
+    pub const WEIGHT: u32 = 8;
+    /// `bias [columns]`.
+    pub const BIAS: u32 = 9;
+    /// The rows that take part, u32: their number, and then each.
+    pub const LIST: u32 = 10;
+    /// What a product is added to or stored in.
+    pub const OUT: u32 = 11;
+    /// `dhidden [rows, dim]` in f32, before it is stored.
+    pub const SUMS: u32 = 12;
 }
 
 /// Bits of [`Params::flags`].
@@ -28,6 +40,10 @@ pub mod flag {
     pub const FIRST: u32 = 4;
     /// Records hold losses, so that totals sum them.
     pub const JUDGED: u32 = 8;
+    /// Rows that are live are listed, or are counted by their records.
+    pub const LIVE: u32 = 16;
+    /// Bad rows are live.
+    pub const NAN_ROWS: u32 = 32;
 }
 
 /// The status of a row whose logits are all -infinity. Any other non-zero status below
@@ -45,7 +61,7 @@ pub const RECORD_WORDS: usize = 16;
 /// and `live` u32, the rows whose partials, times their weight, are not 0.
 pub const TOTALS_WORDS: usize = 9;
 
-/// What a GPU knows of one row, [`RECORD_WORDS`] words; the last two are unused. An ignored row has loss 0 and
+/// What a GPU knows of one row, [`RECORD_WORDS`] words; the last two are used by the linear form alone. An ignored row has loss 0 and
 /// no partials; a row whose status is not 0 is NaN throughout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Record {
@@ -77,6 +93,11 @@ pub struct Record {
     pub d_lse: f32,
     /// By the entropy. Word 13.
     pub d_entropy: f32,
+    /// The target's logit, where the linear form has not judged the row yet. Word 14.
+    pub target_logit: f32,
+    /// Where the linear form has not judged the row yet: whether its target was seen. Later: whether the row was pushed
+    /// back. Word 15, 0 or 1.
+    pub live: bool,
 }
 
 impl Record {
@@ -98,6 +119,8 @@ impl Record {
             d_target: float(11),
             d_lse: float(12),
             d_entropy: float(13),
+            target_logit: float(14),
+            live: words[15] != 0,
         }
     }
 
@@ -118,8 +141,8 @@ impl Record {
             self.d_target.to_bits(),
             self.d_lse.to_bits(),
             self.d_entropy.to_bits(),
-            0,
-            0,
+            self.target_logit.to_bits(),
+            u32::from(self.live),
         ]
     }
 }
@@ -155,13 +178,19 @@ pub struct Params {
     pub denominator: f32,
     /// Its reciprocal.
     pub scale: f32,
+    /// Where the columns of this dispatch begin in the whole vocabulary.
+    pub column_first: u32,
+    /// The whole vocabulary.
+    pub classes: u32,
+    /// The bound of the gradient's norm below which a row is not live.
+    pub row_tolerance: f32,
     /// The objective's parameters, see [`parameters`](crate::parameters).
     pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
 }
 
 impl Params {
     /// Bytes of the uniform.
-    pub const BYTES: usize = 96;
+    pub const BYTES: usize = 112;
 
     /// The uniform's content.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -183,12 +212,67 @@ impl Params {
             // WGSL has literals for neither.
             f32::NAN.to_bits() & 0x7fff_ffff,
             f32::NEG_INFINITY.to_bits(),
+            self.column_first,
+            self.classes,
+            self.row_tolerance.to_bits(),
+            0,
         ];
-        let words = words.into_iter().chain(self.objective.map(f32::to_bits));
-        let mut bytes = [0; Self::BYTES];
-        for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
-            into.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
+        bytes_of(words.into_iter().chain(self.objective.map(f32::to_bits)))
+    }
+}
+
+fn bytes_of(words: impl Iterator<Item = u32>) -> [u8; Params::BYTES] {
+    let mut bytes = [0; Params::BYTES];
+    for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
+        into.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// The numbers of one matrix product, in the order of `struct Params` in `product/params.wgsl`. Its uniform is as large
+/// as that of [`Params`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ProductParams {
+    /// Columns of the product.
+    pub columns: u32,
+    /// Terms of each sum of `dhidden`; rows of `dweight`.
+    pub depth: u32,
+    /// Groups per line where groups are folded into two dimensions.
+    pub grid_x: u32,
+    /// Elements of a hidden state.
+    pub dim: u32,
+    /// The element of the first row inside the binding of the hidden states.
+    pub hidden_first: u32,
+    /// The same for the weight.
+    pub weight_first: u32,
+    /// The same for the bias.
+    pub bias_first: u32,
+    /// The element of the tile that is the first row's first column.
+    pub tile_first: u32,
+    /// Elements of the tile from one row to the next.
+    pub tile_stride: u32,
+    /// The element of the output's first row inside its binding.
+    pub out_first: u32,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+impl ProductParams {
+    /// The uniform's content.
+    pub fn to_bytes(&self) -> [u8; Params::BYTES] {
+        let words = [
+            self.columns,
+            self.depth,
+            self.grid_x,
+            self.dim,
+            self.hidden_first,
+            self.weight_first,
+            self.bias_first,
+            self.tile_first,
+            self.tile_stride,
+            self.out_first,
+            u32::from(self.bias),
+        ];
+        bytes_of(words.into_iter())
     }
 }

@@ -32,7 +32,8 @@ mod objective;
 mod program;
 
 pub use layout::{
-    Params, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, TOTALS_WORDS, binding, flag,
+    Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, TOTALS_WORDS, binding,
+    flag,
 };
 pub use objective::{LISTED, MAX_SHADER_PARAMETERS, ShaderObjective, TooManyParameters, parameters};
-pub use program::{Program, Reduce, Store, Width};
+pub use program::{Product, Program, Reduce, Store, Width};

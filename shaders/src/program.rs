@@ -34,6 +34,22 @@ pub enum Reduce {
     Subgroup,
 }
 
+/// A matrix product of the linear form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// `tile = hidden @ weight^T + bias`.
+    Logits,
+    /// `dhidden += dlogits @ weight`.
+    Hidden,
+    /// `dweight += dlogits^T @ hidden`.
+    Weight,
+}
+
+impl Product {
+    /// Rows and columns that one workgroup computes.
+    pub const SIDE: usize = 64;
+}
+
 /// A compute shader. The entry point is `main`, the workgroup size the override `WG`: a power of two from 8 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
@@ -70,6 +86,31 @@ pub enum Program {
     Totals,
     /// Logits to gradient as they are: the yardstick of memory speed.
     Copy,
+    /// A matrix product of the linear form, one workgroup of 256 for each [`Product::SIDE`] rows and columns.
+    Product {
+        /// Which.
+        product: Product,
+        /// Storage type of hidden states, weight and bias.
+        dtype: Dtype,
+    },
+    /// A tile's gradient to that of the bias, one invocation a column.
+    SumBias,
+    /// A tile of f32 logits to parts of rows, merged into records, one workgroup a row.
+    Part {
+        /// Words a load.
+        width: Width,
+        /// How lanes are merged.
+        reduce: Reduce,
+    },
+    /// Records of merged parts to judged records, one invocation a row.
+    Judge,
+    /// Targets, or judged records, to the list of rows that take part, one workgroup in all.
+    Compact,
+    /// Sums in f32 to `dhidden`, one invocation a word.
+    StoreHidden {
+        /// Storage type of `dhidden`.
+        dtype: Dtype,
+    },
 }
 
 macro_rules! wgsl {
@@ -87,22 +128,35 @@ impl Program {
     /// The part of the text that depends on the objective. Together with the program it identifies the text.
     pub fn judge(self, objective: &dyn ShaderObjective) -> String {
         match self {
-            Self::Evaluate { .. } => judge(objective),
+            Self::Evaluate { .. } | Self::Judge => judge(objective),
             Self::Summarise { .. } => NO_OBJECTIVE.to_owned(),
-            Self::PushBack { .. } | Self::Totals | Self::Copy => String::new(),
+            _ => String::new(),
         }
     }
 
     /// The text around what [`judge`](Self::judge) returned.
     pub fn assemble_with(self, judge: &str) -> String {
+        let of_dtype = |dtype| match dtype {
+            Dtype::F32 => wgsl!("dtype/f32"),
+            Dtype::F16 => wgsl!("dtype/f16"),
+            Dtype::Bf16 => wgsl!("dtype/bf16"),
+        };
+        if let Self::Product { product, dtype } = self {
+            let product = match product {
+                Product::Logits => wgsl!("product/logits"),
+                Product::Hidden => wgsl!("product/hidden"),
+                Product::Weight => wgsl!("product/weight"),
+            };
+            let registers = wgsl!("product/registers");
+            return [of_dtype(dtype), wgsl!("product/params"), product, registers].join("\n");
+        }
+        if self == Self::SumBias {
+            return [of_dtype(Dtype::F32), wgsl!("product/params"), wgsl!("product/bias")].join("\n");
+        }
         let head = [wgsl!("params"), wgsl!("math"), wgsl!("row"), wgsl!("objective"), wgsl!("record")];
         let row = |dtype, width, store, reduce| {
             [
-                match dtype {
-                    Dtype::F32 => wgsl!("dtype/f32"),
-                    Dtype::F16 => wgsl!("dtype/f16"),
-                    Dtype::Bf16 => wgsl!("dtype/bf16"),
-                },
+                of_dtype(dtype),
                 match width {
                     Width::Word => wgsl!("width/word"),
                     Width::Vec4 => wgsl!("width/vec4"),
@@ -135,6 +189,14 @@ impl Program {
             }
             Self::Totals => parts.push(wgsl!("kernel/totals")),
             Self::Copy => parts.push(wgsl!("kernel/copy")),
+            Self::Part { width, reduce } => {
+                parts.extend(row(Dtype::F32, width, Store::None, reduce));
+                parts.push(wgsl!("kernel/part"));
+            }
+            Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
+            Self::Compact => parts.push(wgsl!("kernel/compact")),
+            Self::StoreHidden { dtype } => parts.extend([of_dtype(dtype), wgsl!("kernel/store_hidden")]),
+            Self::Product { .. } | Self::SumBias => {}
         }
         parts.join("\n")
     }
@@ -147,6 +209,14 @@ impl Program {
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],
             Self::Totals => &[2, 3, 5, 6],
             Self::Copy => &[1, 4],
+            Self::Product { product: Product::Logits, .. } => &[1, 7, 8, 9, 10],
+            Self::Product { product: Product::Hidden, .. } => &[1, 8, 10, 11],
+            Self::Product { product: Product::Weight, .. } => &[1, 7, 10, 11],
+            Self::SumBias => &[1, 10, 11],
+            Self::Part { .. } => &[1, 2, 5],
+            Self::Judge => &[2, 5],
+            Self::Compact => &[2, 3, 5, 6, 10],
+            Self::StoreHidden { .. } => &[2, 5, 11, 12],
         }
     }
 }

@@ -4,10 +4,21 @@
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
 use tokenloss_core::{AnyToken, Dtype, Nll, Objective, Thresholded};
-use tokenloss_shaders::{Program, Reduce, ShaderObjective, Store, Width};
+use tokenloss_shaders::{Product, Program, Reduce, ShaderObjective, Store, Width};
 
 fn programs() -> Vec<Program> {
-    let mut all = vec![Program::Totals, Program::Copy];
+    let mut all = vec![Program::Totals, Program::Copy, Program::SumBias, Program::Judge, Program::Compact];
+    for width in [Width::Word, Width::Vec4] {
+        for reduce in [Reduce::Tree, Reduce::Subgroup] {
+            all.push(Program::Part { width, reduce });
+        }
+    }
+    for dtype in Dtype::ALL {
+        all.push(Program::StoreHidden { dtype });
+        for product in [Product::Logits, Product::Hidden, Product::Weight] {
+            all.push(Program::Product { product, dtype });
+        }
+    }
     for dtype in Dtype::ALL {
         for width in [Width::Word, Width::Vec4] {
             for reduce in [Reduce::Tree, Reduce::Subgroup] {

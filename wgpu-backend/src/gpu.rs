@@ -632,5 +632,7 @@ fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
         d_target: partials.d_target as f32,
         d_lse: partials.d_lse as f32,
         d_entropy: partials.d_entropy as f32,
+        target_logit: 0.0,
+        live: false,
     }
 }

@@ -1,0 +1,64 @@
+// What a tile's columns know of a row, merged into its record. Until the row is judged, the record's status is the
+// first bad column of the whole vocabulary, plus 1, and its last two words are the target's logit.
+
+var<workgroup> target_shared: i32;
+
+fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
+  if (row >= params.rows) {
+    return;
+  }
+  if (lane == 0u) {
+    target_shared = targets[params.targets_first + row];
+  }
+  let goal = workgroupUniformLoad(&target_shared);
+  if (goal == -100) {
+    if (lane == 0u) {
+      record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+    }
+    return;
+  }
+  let span = span_of(row);
+  let stats = reduce(sweep_stats(span, lane), lane, subgroup, subgroup_lane);
+  if (lane == 0u) {
+    part_merge(row, goal, span, stats);
+  }
+}
+
+fn part_merge(row: u32, goal: i32, span: Span, tile_stats: RowStats) {
+  let at = record_of(row);
+  var stats = tile_stats;
+  if (stats.argmax != NO_COLUMN) {
+    stats.argmax += params.column_first;
+  }
+  if (stats.bad != NO_COLUMN) {
+    stats.bad += params.column_first;
+  }
+  var goal_logit = 0u;
+  var goal_seen = 0u;
+  if ((params.flags & FLAG_FIRST) == 0u) {
+    let status = records[at + RECORD_STATUS];
+    let before = RowStats(
+      record_f32(row, RECORD_MAX),
+      record_f32(row, RECORD_TAIL),
+      record_f32(row, RECORD_MOMENT),
+      records[at + RECORD_ARGMAX],
+      select(status - 1u, NO_COLUMN, status == STATUS_FINE),
+    );
+    stats = row_stats_merge(before, stats);
+    goal_logit = records[at + RECORD_TARGET_LOGIT];
+    goal_seen = records[at + RECORD_LIVE];
+  }
+  // Below the tile's first column this wraps to beyond its last.
+  let column = u32(goal) - params.column_first;
+  if (column < params.vocab) {
+    goal_logit = load_logits_word(span.first + column);
+    goal_seen = 1u;
+  }
+  records[at + RECORD_STATUS] = select(stats.bad + 1u, STATUS_FINE, stats.bad == NO_COLUMN);
+  records[at + RECORD_ARGMAX] = stats.argmax;
+  records[at + RECORD_MAX] = bitcast<u32>(stats.max);
+  records[at + RECORD_TAIL] = bitcast<u32>(stats.tail);
+  records[at + RECORD_MOMENT] = bitcast<u32>(stats.moment);
+  records[at + RECORD_TARGET_LOGIT] = goal_logit;
+  records[at + RECORD_LIVE] = goal_seen;
+}
