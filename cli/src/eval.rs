@@ -121,6 +121,7 @@ impl Eval {
             lse: Some(&mut lse),
             entropy: Some(&mut entropy),
             argmax: Some(&mut argmax),
+            ..Outputs::default()
         };
         let logits = Logits::InPlace(&mut dlogits);
         let totals =
@@ -154,6 +155,7 @@ impl Eval {
                 "weight_sum": totals.weight_sum,
                 "valid": totals.valid,
                 "kept": totals.kept,
+                "live": totals.live,
                 "ignored": totals.ignored,
                 "out": out.to_string(),
             });
@@ -169,7 +171,8 @@ impl Eval {
         table.add_row(["loss sum", &totals.loss_sum.to_string()]);
         table.add_row(["denominator", &totals.denominator.to_string()]);
         table.add_row(["weight sum", &totals.weight_sum.to_string()]);
-        let counts = format!("{} valid, {} kept, {} ignored", totals.valid, totals.kept, totals.ignored);
+        let Totals { valid, kept, live, ignored, .. } = totals;
+        let counts = format!("{valid} valid, {kept} kept, {live} live, {ignored} ignored");
         table.add_row(["rows", &counts]);
         println!("{table}");
         println!("wrote {out}");
