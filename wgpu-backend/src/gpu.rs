@@ -1,6 +1,7 @@
 //! A device of our own, and host slices.
 
-use crate::kernels::{Scale, ready};
+use crate::dispatch::ready;
+use crate::kernels::Scale;
 use crate::{Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{

@@ -1,22 +1,13 @@
 //! Records the moves into a caller's encoder.
 
+use crate::dispatch::{Bound, Dispatch, Key};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
-use crate::plan::{Cut, Slice, slot_bytes};
+use crate::plan::{Cut, Slice};
 use crate::{GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Mutex;
 use tokenloss_core::{Denominator, Reduction};
 use tokenloss_shaders::{Params, Program, ShaderObjective, Store, Width, binding, flag, parameters};
-
-/// What identifies a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    program: Program,
-    judge: String,
-    lanes: u32,
-}
 
 /// The kernels on one device. Pipelines are compiled on first use and kept.
 ///
@@ -24,14 +15,14 @@ struct Key {
 /// compute pass per call, and to create small buffers for uniforms and for what the caller gives no binding.
 #[derive(Debug)]
 pub struct Kernels {
-    device: wgpu::Device,
-    variant: Variant,
-    limits: wgpu::Limits,
-    cut: Cut,
-    lanes: u32,
+    pub(crate) device: wgpu::Device,
+    pub(crate) variant: Variant,
+    pub(crate) limits: wgpu::Limits,
+    pub(crate) cut: Cut,
+    pub(crate) lanes: u32,
     /// Bound where the layout has a place for weights and there are none.
-    nothing: wgpu::Buffer,
-    pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+    pub(crate) nothing: wgpu::Buffer,
+    pub(crate) pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
 
 /// What the gradient is divided by, with the counts that a host may know already.
@@ -60,23 +51,6 @@ impl Scale {
         let scale = if denominator == 0.0 { 0.0 } else { 1.0 / denominator };
         Self::Given { denominator, scale }
     }
-}
-
-/// A part of a dispatch's buffers.
-struct Bound<'a> {
-    binding: u32,
-    buffer: &'a wgpu::Buffer,
-    offset: u64,
-    size: u64,
-}
-
-struct Dispatch<'a> {
-    program: Program,
-    judge: &'a str,
-    lanes: u32,
-    params: Params,
-    bound: Vec<Bound<'a>>,
-    groups: (u32, u32),
 }
 
 /// The checked parts of a job.
@@ -297,17 +271,18 @@ impl Kernels {
                     size,
                 };
                 let groups = self.cut.fold(slice.rows as u64);
+                let params = Params {
+                    rows: slice.rows as u32,
+                    vocab: per_row,
+                    stride: per_row,
+                    grid_x: groups.0,
+                    ..Params::default()
+                };
                 Dispatch {
                     program: Program::Copy,
                     judge: "",
                     lanes: self.lanes,
-                    params: Params {
-                        rows: slice.rows as u32,
-                        vocab: per_row,
-                        stride: per_row,
-                        grid_x: groups.0,
-                        ..Params::default()
-                    },
+                    uniform: params.to_bytes(),
                     bound: vec![bound(binding::LOGITS, &logits), bound(binding::DLOGITS, &dlogits)],
                     groups,
                 }
@@ -354,6 +329,7 @@ impl Kernels {
             let mut params = Params {
                 rows: slice.rows as u32,
                 vocab: shape.vocab() as u32,
+                classes: shape.vocab() as u32,
                 stride: shape.stride() as u32,
                 grid_x: groups.0,
                 logits_first: element(binding::LOGITS),
@@ -363,7 +339,7 @@ impl Kernels {
             let mut bound: Vec<_> = matrices.into_iter().map(|(bound, _)| bound).collect();
             self.bind_rows(parts, slice, &mut params, &mut bound);
             bound.retain(|bound| program.bindings().contains(&bound.binding));
-            dispatches.push(Dispatch { program, judge, lanes, params, bound, groups });
+            dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });
         }
         Ok(())
     }
@@ -393,7 +369,8 @@ impl Kernels {
             let mut bound = Vec::new();
             self.bind_rows(parts, slice, &mut params, &mut bound);
             let (program, lanes) = (Program::Totals, self.lanes);
-            dispatches.push(Dispatch { program, judge: "", lanes, params, bound, groups: (1, 1) });
+            let uniform = params.to_bytes();
+            dispatches.push(Dispatch { program, judge: "", lanes, uniform, bound, groups: (1, 1) });
         }
     }
 
@@ -453,123 +430,6 @@ impl Kernels {
         if parts.weights.is_none() {
             bound.push(Bound { binding: binding::WEIGHTS, buffer: &self.nothing, offset: 0, size: 16 });
         }
-    }
-
-    fn record(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        dispatches: &[Dispatch<'_>],
-    ) -> Result<(), GpuError> {
-        // Every dispatch has a uniform of its own: one that is rewritten shows all of them the last value.
-        let slot = slot_bytes(&self.limits);
-        let mut bytes = vec![0; slot as usize * dispatches.len()];
-        for (into, dispatch) in bytes.chunks_exact_mut(slot as usize).zip(dispatches) {
-            into[..Params::BYTES].copy_from_slice(&dispatch.params.to_bytes());
-        }
-        let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("tokenloss uniforms"),
-            size: bytes.len() as u64,
-            usage: wgpu::BufferUsages::UNIFORM,
-            mapped_at_creation: true,
-        });
-        match uniforms.slice(..).get_mapped_range_mut() {
-            Ok(mut mapped) => mapped.copy_from_slice(&bytes),
-            // A lost device maps nothing.
-            Err(error) => return Err(GpuError::DeviceLost { reason: error.to_string() }),
-        }
-        uniforms.unmap();
-
-        let pipelines = dispatches.iter().map(|d| self.pipeline(d)).collect::<Result<Vec<_>, _>>()?;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (i, (dispatch, pipeline)) in dispatches.iter().zip(&pipelines).enumerate() {
-            let part = |buffer, offset, size| {
-                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset,
-                    size: wgpu::BufferSize::new(size),
-                })
-            };
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: binding::PARAMS,
-                resource: part(&uniforms, 0, Params::BYTES as u64),
-            }];
-            entries.extend(dispatch.bound.iter().map(|bound| wgpu::BindGroupEntry {
-                binding: bound.binding,
-                resource: part(bound.buffer, bound.offset, bound.size),
-            }));
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("tokenloss"),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            });
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &group, &[(i as u64 * slot) as u32]);
-            pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
-        }
-        Ok(())
-    }
-
-    fn pipeline(&self, dispatch: &Dispatch<'_>) -> Result<wgpu::ComputePipeline, GpuError> {
-        let key = Key { program: dispatch.program, judge: dispatch.judge.to_owned(), lanes: dispatch.lanes };
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let pipeline = self.compile(&key)?;
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn compile(&self, key: &Key) -> Result<wgpu::ComputePipeline, GpuError> {
-        // Someone's own objective may be refused: that is an error of this call, not of the process.
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("tokenloss"),
-            source: wgpu::ShaderSource::Wgsl(Cow::Owned(key.program.assemble_with(&key.judge))),
-        });
-        let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
-            count: None,
-        };
-        let mut entries = vec![entry(binding::PARAMS, wgpu::BufferBindingType::Uniform, true)];
-        let storage = wgpu::BufferBindingType::Storage { read_only: false };
-        entries.extend(key.program.bindings().iter().map(|&number| entry(number, storage, false)));
-        let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("tokenloss"),
-            entries: &entries,
-        });
-        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some("tokenloss"),
-            bind_group_layouts: &[Some(&group)],
-            immediate_size: 0,
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("tokenloss"),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &[("WG", f64::from(key.lanes))],
-                // Every element of workgroup memory is written before it is read.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        match ready(scope.pop()) {
-            Some(Some(error)) => Err(GpuError::Shader { reason: error.to_string() }),
-            _ => Ok(pipeline),
-        }
-    }
-}
-
-/// The value of a future that is ready at once, as error scopes are everywhere but in a browser.
-pub(crate) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
     }
 }
 

@@ -50,6 +50,7 @@
 //! [`Kernels`] needs only your device.
 #![forbid(unsafe_code)]
 
+mod dispatch;
 mod error;
 #[cfg(feature = "device")]
 mod gpu;
