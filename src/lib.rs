@@ -30,7 +30,8 @@
 //! An objective chosen at run time is an [`Objective`], read from text by [`Objective::parse`]. One of your own
 //! is an implementation of [`TokenObjective`] or [`RowObjective`]; [`check_objective`] tells whether its slope
 //! and its loss agree. An objective that must see the whole batch first takes the moves one by one
-//! ([`Backend`]): summarise, judge on the host, push back.
+//! ([`Backend`]): summarise, judge on the host, push back. Ranks that each hold a slice of the head share one loss
+//! through any collective library: `Sharded` (feature `cpu`, or the feature `alloc` of [`core`]).
 
 pub use tokenloss_core as core;
 pub use tokenloss_core::*;

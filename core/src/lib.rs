@@ -1,7 +1,8 @@
 //! # tokenloss-core
 //!
 //! Training objectives for language models as functions of a token's probability, with exact analytic
-//! gradients. No `std`, no allocation, no `unsafe`, generic over the float type.
+//! gradients. No `std`, no `unsafe`, generic over the float type, and no allocation but for ranks that share a
+//! vocabulary (feature `alloc`).
 //!
 //! The whole system is three moves, and only the middle one knows the objective:
 //!
@@ -31,6 +32,9 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 mod backend;
 mod batch;
 mod check;
@@ -43,6 +47,8 @@ mod objective;
 mod reduction;
 pub mod reference;
 mod row;
+#[cfg(feature = "alloc")]
+mod sharded;
 mod spec;
 pub mod theory;
 
@@ -60,6 +66,8 @@ pub use linear::{
 pub use objective::*;
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
+#[cfg(feature = "alloc")]
+pub use sharded::{Collective, ShardError, Sharded};
 pub use spec::SpecError;
 
 pub use half;

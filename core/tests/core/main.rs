@@ -13,5 +13,6 @@ mod gradient;
 mod limits;
 mod oracle;
 mod risk;
+mod sharded;
 mod spec;
 mod theory;
