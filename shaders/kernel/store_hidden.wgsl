@@ -1,5 +1,5 @@
-// The gradient of a chunk's hidden states, from f32 sums to its storage type, one invocation a word. Rows that were not
-// pushed back have sums of 0; bad rows are NaN.
+// The gradient of a chunk's hidden states, from f32 sums, which begin and end as 0, to its storage type, one invocation
+// a word. Bad rows are NaN.
 
 @group(0) @binding(11) var<storage, read_write> dhidden: array<u32>;
 @group(0) @binding(12) var<storage, read_write> sums: array<f32>;   // [rows, dim]
@@ -25,6 +25,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = at / params.stride;
     let is_bad = targets[params.targets_first + row] != -100 && records[record_of(row) + RECORD_STATUS] != STATUS_FINE;
     let packed = pack(vec4<f32>(sums[at]), part).x;
+    // For the next chunk.
+    sums[at] = 0.0;
     bits |= select(packed, NAN_WORD & (PART_BITS << (16u * part)), is_bad);
   }
   if (keep != 0u) {

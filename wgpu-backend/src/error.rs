@@ -82,10 +82,17 @@ pub enum GpuError {
     },
     /// One row does not fit in a binding.
     RowTooLarge {
+        /// The matrix.
+        what: &'static str,
         /// Bytes of a row, with what alignment may add.
         bytes: u64,
         /// `max_storage_buffer_binding_size` of the device.
         limit: u64,
+    },
+    /// An option that only another backend has.
+    Unsupported {
+        /// The option.
+        what: &'static str,
     },
     /// The objective and its gates have more parameters than the uniform holds.
     Parameters(tokenloss_shaders::TooManyParameters),
@@ -115,6 +122,7 @@ impl fmt::Display for GpuError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Core(error) => error.fmt(f),
+            Self::Unsupported { what } => write!(f, "{what}: not supported on the GPU"),
             Self::NoAdapter { reason } => write!(f, "gpu: no adapter: {reason}"),
             Self::NoDevice { adapter, reason } => write!(f, "gpu: {adapter} gives no device: {reason}"),
             Self::MissingLimit { limit, needed, has } => {
@@ -133,8 +141,8 @@ impl fmt::Display for GpuError {
             }
             Self::Usage { what, usage } => write!(f, "{what}: its buffer was created without {usage}"),
             Self::Overlap { a, b } => write!(f, "{a} and {b} share bytes of a buffer"),
-            Self::RowTooLarge { bytes, limit } => {
-                write!(f, "logits: a row needs a binding of {bytes} bytes, the device allows {limit}")
+            Self::RowTooLarge { what, bytes, limit } => {
+                write!(f, "{what}: a row needs a binding of {bytes} bytes, the device allows {limit}")
             }
             Self::Parameters(error) => error.fmt(f),
             Self::Shader { reason } => write!(f, "shader: {reason}"),

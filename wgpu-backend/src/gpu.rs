@@ -288,7 +288,7 @@ impl Gpu {
         let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
         let row = (stride * element) as u64;
         if row > limit / 16 * 16 {
-            return Err(GpuError::RowTooLarge { bytes: row, limit });
+            return Err(GpuError::RowTooLarge { what: "logits", bytes: row, limit });
         }
         let records = limits.max_buffer_size / crate::job::RECORD_BYTES;
         let most = (limit.min(SLICE_BYTES) / row).max(1).min(records) as usize;
@@ -306,7 +306,7 @@ struct Slice {
     records: wgpu::Buffer,
 }
 
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(buffer.size()) }
 }
 
@@ -373,7 +373,7 @@ impl Slice {
     }
 }
 
-fn records(words: &[u32]) -> impl Iterator<Item = Record> + '_ {
+pub(crate) fn records(words: &[u32]) -> impl Iterator<Item = Record> + '_ {
     words.as_chunks::<RECORD_WORDS>().0.iter().map(Record::from_words)
 }
 
@@ -595,7 +595,7 @@ fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
     }
 }
 
-fn summary_of(record: &Record) -> RowSummary<f64> {
+pub(crate) fn summary_of(record: &Record) -> RowSummary<f64> {
     RowSummary {
         stats: RowStats {
             max: record.max.into(),
@@ -607,7 +607,7 @@ fn summary_of(record: &Record) -> RowSummary<f64> {
     }
 }
 
-fn partials_of(record: &Record) -> RowPartials<f64> {
+pub(crate) fn partials_of(record: &Record) -> RowPartials<f64> {
     RowPartials {
         d_target: record.d_target.into(),
         d_lse: record.d_lse.into(),
@@ -615,7 +615,7 @@ fn partials_of(record: &Record) -> RowPartials<f64> {
     }
 }
 
-fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
+pub(crate) fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
     let RowStats { max, tail, moment, argmax } = summary.stats;
     Record {
         loss: 0.0,

@@ -46,6 +46,15 @@ impl Scale {
         }
     }
 
+    /// The kind, the denominator and its reciprocal, as the uniform holds them.
+    pub(crate) fn words(self) -> (u32, f32, f32) {
+        match self {
+            Self::Given { denominator, scale } => (0, denominator as f32, scale as f32),
+            Self::Valid => (1, 0.0, 0.0),
+            Self::Kept => (2, 0.0, 0.0),
+        }
+    }
+
     /// A known denominator, where 0 rows have no gradient.
     pub(crate) fn count(denominator: f64) -> Self {
         let scale = if denominator == 0.0 { 0.0 } else { 1.0 / denominator };
@@ -292,13 +301,15 @@ impl Kernels {
     }
 
     fn scratch(&self, wanted: bool, size: u64) -> Option<wgpu::Buffer> {
-        wanted.then(|| {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("tokenloss scratch"),
-                size,
-                usage: wgpu::BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            })
+        wanted.then(|| self.scratch_buffer(size))
+    }
+
+    pub(crate) fn scratch_buffer(&self, size: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tokenloss scratch"),
+            size,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
         })
     }
 
@@ -352,11 +363,7 @@ impl Kernels {
         scale: Scale,
         dispatches: &mut Vec<Dispatch<'a>>,
     ) {
-        let (kind, denominator, reciprocal) = match scale {
-            Scale::Given { denominator, scale } => (0, denominator as f32, scale as f32),
-            Scale::Valid => (1, 0.0, 0.0),
-            Scale::Kept => (2, 0.0, 0.0),
-        };
+        let (kind, denominator, reciprocal) = scale.words();
         for slice in self.cut.totals(parts.data.shape.rows(), RECORD_BYTES) {
             let mut params = Params {
                 rows: slice.rows as u32,

@@ -56,6 +56,7 @@ mod error;
 mod gpu;
 mod job;
 mod kernels;
+mod linear;
 mod plan;
 #[cfg(feature = "device")]
 mod time;
@@ -68,6 +69,10 @@ pub use error::GpuError;
 pub use gpu::{AdapterSummary, Gpu, GpuOptions};
 pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
 pub use kernels::Kernels;
+pub use linear::{
+    LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob, LinearRequest,
+    LinearRequirements, linear_requirements,
+};
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 #[cfg(feature = "device")]
 pub use time::TimedGradient;

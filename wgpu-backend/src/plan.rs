@@ -63,10 +63,11 @@ impl Cut {
             let start = |offset: &u64| self.align(offset + row as u64 * row_bytes).1;
             let into = offsets.iter().map(start).max().unwrap_or(0);
             let bytes = into + last_bytes;
-            let room = self
-                .binding
-                .checked_sub(bytes)
-                .ok_or(GpuError::RowTooLarge { bytes, limit: self.binding })?;
+            let room = self.binding.checked_sub(bytes).ok_or(GpuError::RowTooLarge {
+                what: "logits",
+                bytes,
+                limit: self.binding,
+            })?;
             let rows = (1 + room / row_bytes).min(most).min((shape.rows() - row) as u64) as usize;
             slices.push(Slice { row, rows });
             row += rows;
