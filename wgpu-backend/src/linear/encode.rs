@@ -548,3 +548,40 @@ impl<'a> Call<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenloss_core::Budget;
+
+    #[test]
+    fn scratch_is_what_the_requirements_say() {
+        let (device, _) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        let kernels = Kernels::new(&device).unwrap();
+        for budget in [1 << 20, 64 << 20] {
+            for [dhidden, records, totals] in
+                [[true, true, false], [true, false, true], [false, false, false]]
+            {
+                let request = LinearRequest {
+                    rows: 1000,
+                    dim: 577,
+                    columns: 32_001,
+                    dtype: Dtype::F16,
+                    reduction: Reduction::default(),
+                    dhidden,
+                    dweight: true,
+                    dbias: true,
+                    records,
+                    totals,
+                    options: LinearOptions { budget: Budget(budget), ..LinearOptions::default() },
+                };
+                let plan = kernels.linear_plan(&request).unwrap();
+                let Scratch { tile, list, sums, records, totals } = Scratch::new(&kernels, &request, &plan);
+                let mut bytes = tile.size() + list.size();
+                bytes += [sums, records, totals].iter().flatten().map(wgpu::Buffer::size).sum::<u64>();
+                assert_eq!(bytes, kernels.linear_requirements(&request).unwrap().scratch_bytes);
+                assert!(bytes <= budget as u64);
+            }
+        }
+    }
+}

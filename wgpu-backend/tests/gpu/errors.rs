@@ -207,7 +207,7 @@ fn limits_and_features_that_are_missing() {
     let logits = vec![0.0f32; vocab];
     let read = Logits::Read(&logits[..]);
     let error = gpu.evaluate(&Nll, Reduction::Sum, &batch, read, Outputs::default()).unwrap_err();
-    assert_eq!(error, GpuError::RowTooLarge { bytes: 1_200_000, limit: 1 << 20 });
+    assert_eq!(error, GpuError::RowTooLarge { what: "logits", bytes: 1_200_000, limit: 1 << 20 });
 
     let more = wgpu::Limits { max_bind_groups: 1000, ..wgpu::Limits::default() };
     let error = open(None, Some(more)).unwrap().unwrap_err();

@@ -6,6 +6,7 @@ mod agreement;
 mod data;
 mod errors;
 mod hosts;
+mod linear;
 mod machine;
 mod rows;
 mod run;
