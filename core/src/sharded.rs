@@ -25,7 +25,7 @@ pub trait Collective {
     /// The number of ranks.
     fn ranks(&self) -> usize;
 
-    /// `mine [n] -> all [ranks, n]`, in rank order, bit for bit. No value has a meaning to the library: some are NaN.
+    /// `mine [n] -> all [ranks, n]`, in rank order, bit for bit, `n` at most 8,192. Some values are NaN.
     ///
     /// # Errors
     /// The library's own.
@@ -108,8 +108,8 @@ type Failure<B, C> = ShardError<<B as crate::Backend>::Error, <C as Collective>:
 
 /// A backend for this rank's [`shard`](Linear::shard), and the way to the others.
 ///
-/// Shards tile `0..vocab` in rank order; their widths are free. Every rank has all of `hidden`, the same targets and
-/// weights, and runs the same build on the same kind of machine: parts are merged in rank order and judged by every rank
+/// Shards tile `0..vocab` in rank order; their widths are free. Every rank has all of `hidden`, which is not compared, the
+/// same targets and weights, and runs the same build on the same kind of machine: parts are merged in rank order and judged by every rank
 /// for itself, so that losses, outputs and totals have the same bits everywhere, which is checked.
 ///
 /// ```text
