@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod cpu;
 mod inputs;
+mod linear;
 mod oracle;
 mod readme;
 mod runner;

@@ -49,13 +49,16 @@ pub(crate) fn truth<E: Element>(
     weight: f64,
     grant: Grant,
 ) -> Truth {
-    let z = matrix.row(row);
-    let target = matrix.targets[row] as usize;
-    let summary = reference::summarise(&z, target).expect("a finite row");
+    truth_of(&matrix.row(row), matrix.targets[row] as usize, objective, weight, grant)
+}
+
+/// The same, of the row's logits themselves.
+pub(crate) fn truth_of(z: &[f64], target: usize, objective: &Objective, weight: f64, grant: Grant) -> Truth {
+    let summary = reference::summarise(z, target).expect("a finite row");
     let eval = objective.of_row(&summary);
     let partials = eval.partials.scaled(weight);
     let mut dlogits = vec![0.0; z.len()];
-    reference::push_back(&z, target, &summary, partials, &mut dlogits);
+    reference::push_back(z, target, &summary, partials, &mut dlogits);
 
     let max = summary.stats.max;
     let argmax = summary.stats.argmax as usize;
