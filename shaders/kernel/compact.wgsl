@@ -2,6 +2,8 @@
 // ignored, or those of them that are live.
 
 @group(0) @binding(10) var<storage, read_write> list: array<u32>;   // [1 + rows]
+// The count once more, in a buffer that is a uniform to whom it steers.
+@group(0) @binding(13) var<storage, read_write> listed_count: array<u32>;
 
 fn is_listed(row: u32) -> bool {
   if (targets[params.targets_first + row] == -100) {
@@ -51,5 +53,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
   if (lane == 0u) {
     list[0] = total;
+    listed_count[0] = total;
   }
 }

@@ -2,14 +2,8 @@
 
 const A_ALONG_DEPTH = true;
 const B_ALONG_DEPTH = true;
-
-fn rows_of(count: u32) -> u32 {
-  return count;
-}
-
-fn depth_of(count: u32) -> u32 {
-  return params.dim;
-}
+// Whether the sums run over the listed rows.
+const SUMS_OVER_LIST = false;
 
 fn load_a(row: u32, k: u32) -> f32 {
   return hidden_at(params.hidden_first + listed(row) * params.dim + k);

@@ -3,7 +3,7 @@
 
 struct Params {
   columns: u32,        // of the product
-  depth: u32,          // terms of each sum, where it is not the list that counts them
+  depth: u32,          // terms of each sum; where they are the listed rows, rows of the product
   grid_x: u32,         // groups per line of the fold
   dim: u32,
   hidden_first: u32,   // element of the first row inside its binding

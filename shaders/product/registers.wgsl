@@ -18,8 +18,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     count_shared = list[0];
   }
   let count = workgroupUniformLoad(&count_shared);
-  let rows = rows_of(count);
-  let depth = depth_of(count);
+  let rows = select(count, params.depth, SUMS_OVER_LIST);
+  let depth = select(params.depth, count, SUMS_OVER_LIST);
   let across = (params.columns + SIDE - 1u) / SIDE;
   let index = group.y * params.grid_x + group.x;
   let first_row = index / across * SIDE;

@@ -2,14 +2,8 @@
 
 const A_ALONG_DEPTH = false;
 const B_ALONG_DEPTH = false;
-
-fn rows_of(count: u32) -> u32 {
-  return params.depth;
-}
-
-fn depth_of(count: u32) -> u32 {
-  return count;
-}
+// Whether the sums run over the listed rows.
+const SUMS_OVER_LIST = true;
 
 fn load_a(row: u32, k: u32) -> f32 {
   return tile[params.tile_first + listed(k) * params.tile_stride + row];

@@ -28,6 +28,8 @@ pub mod binding {
     pub const OUT: u32 = 11;
     /// `dhidden [rows, dim]` in f32, before it is stored.
     pub const SUMS: u32 = 12;
+    /// The number of rows that take part, 16 bytes: storage where it is written, a uniform where it is read.
+    pub const COUNT: u32 = 13;
 }
 
 /// Bits of [`Params::flags`].
@@ -235,7 +237,7 @@ fn bytes_of(words: impl Iterator<Item = u32>) -> [u8; Params::BYTES] {
 pub struct ProductParams {
     /// Columns of the product.
     pub columns: u32,
-    /// Terms of each sum of `dhidden`; rows of `dweight`.
+    /// Terms of each sum of logits and `dhidden`; rows of `dweight`.
     pub depth: u32,
     /// Groups per line where groups are folded into two dimensions.
     pub grid_x: u32,

@@ -36,4 +36,4 @@ pub use layout::{
     flag,
 };
 pub use objective::{LISTED, MAX_SHADER_PARAMETERS, ShaderObjective, TooManyParameters, parameters};
-pub use program::{Product, Program, Reduce, Store, Width};
+pub use program::{Matrices, Product, Program, Reduce, Store, Tiles, Width};

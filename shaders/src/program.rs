@@ -45,6 +45,47 @@ pub enum Product {
     Weight,
 }
 
+/// How a product is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tiles {
+    /// 4 x 4 sums in the registers of each of 256 invocations. Needs no feature.
+    Registers,
+    /// Cooperative matrices: wgpu's `EXPERIMENTAL_COOPERATIVE_MATRIX`, workgroups of four subgroups of a known size, and an
+    /// adapter that lists just these matrices. MSL and SPIR-V only.
+    Cooperative(Matrices),
+}
+
+/// Square cooperative matrices whose sums are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Matrices {
+    /// 8 x 8, operands in f16.
+    F16x8,
+    /// 16 x 16, operands in f16.
+    F16x16,
+    /// 8 x 8, operands in f32.
+    F32x8,
+    /// 16 x 16, operands in f32.
+    F32x16,
+}
+
+impl Matrices {
+    /// All of them, the most exact and largest first.
+    pub const ALL: [Matrices; 4] = [Self::F32x16, Self::F32x8, Self::F16x16, Self::F16x8];
+
+    /// Rows and columns.
+    pub const fn side(self) -> u32 {
+        match self {
+            Self::F16x8 | Self::F32x8 => 8,
+            Self::F16x16 | Self::F32x16 => 16,
+        }
+    }
+
+    /// Whether operands are narrowed to f16.
+    pub const fn narrows(self) -> bool {
+        matches!(self, Self::F16x8 | Self::F16x16)
+    }
+}
+
 impl Product {
     /// Rows and columns that one workgroup computes.
     pub const SIDE: usize = 64;
@@ -86,12 +127,14 @@ pub enum Program {
     Totals,
     /// Logits to gradient as they are: the yardstick of memory speed.
     Copy,
-    /// A matrix product of the linear form, one workgroup of 256 for each [`Product::SIDE`] rows and columns.
+    /// A matrix product of the linear form, one workgroup for each [`Product::SIDE`] rows and columns.
     Product {
         /// Which.
         product: Product,
         /// Storage type of hidden states, weight and bias.
         dtype: Dtype,
+        /// How.
+        tiles: Tiles,
     },
     /// A tile's gradient to that of the bias, one invocation a column.
     SumBias,
@@ -141,14 +184,25 @@ impl Program {
             Dtype::F16 => wgsl!("dtype/f16"),
             Dtype::Bf16 => wgsl!("dtype/bf16"),
         };
-        if let Self::Product { product, dtype } = self {
+        if let Self::Product { product, dtype, tiles } = self {
             let product = match product {
                 Product::Logits => wgsl!("product/logits"),
                 Product::Hidden => wgsl!("product/hidden"),
                 Product::Weight => wgsl!("product/weight"),
             };
-            let registers = wgsl!("product/registers");
-            return [of_dtype(dtype), wgsl!("product/params"), product, registers].join("\n");
+            let (matrices, tiles) = match tiles {
+                Tiles::Registers => ("", wgsl!("product/registers")),
+                Tiles::Cooperative(matrices) => (
+                    match matrices {
+                        Matrices::F16x8 => wgsl!("product/matrix/f16_8"),
+                        Matrices::F16x16 => wgsl!("product/matrix/f16_16"),
+                        Matrices::F32x8 => wgsl!("product/matrix/f32_8"),
+                        Matrices::F32x16 => wgsl!("product/matrix/f32_16"),
+                    },
+                    wgsl!("product/cooperative"),
+                ),
+            };
+            return [matrices, of_dtype(dtype), wgsl!("product/params"), product, tiles].join("\n");
         }
         if self == Self::SumBias {
             return [of_dtype(Dtype::F32), wgsl!("product/params"), wgsl!("product/bias")].join("\n");
@@ -201,7 +255,13 @@ impl Program {
         parts.join("\n")
     }
 
-    /// The storage bindings, by number. A layout has these, each `read_write`, and the uniform.
+    /// Whether the program reads the number of listed rows as a uniform.
+    pub fn reads_count(self) -> bool {
+        matches!(self, Self::Product { tiles: Tiles::Cooperative(_), .. })
+    }
+
+    /// The storage bindings, by number. A layout has these, each `read_write`, the uniform, and the
+    /// [count](Self::reads_count).
     pub fn bindings(self) -> &'static [u32] {
         match self {
             Self::Evaluate { store: Store::OutOfPlace, .. }
@@ -215,7 +275,7 @@ impl Program {
             Self::SumBias => &[1, 10, 11],
             Self::Part { .. } => &[1, 2, 5],
             Self::Judge => &[2, 5],
-            Self::Compact => &[2, 3, 5, 6, 10],
+            Self::Compact => &[2, 3, 5, 6, 10, 13],
             Self::StoreHidden { .. } => &[2, 5, 11, 12],
         }
     }

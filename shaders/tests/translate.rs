@@ -4,7 +4,7 @@
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
 use tokenloss_core::{AnyToken, Dtype, Nll, Objective, Thresholded};
-use tokenloss_shaders::{Product, Program, Reduce, ShaderObjective, Store, Width};
+use tokenloss_shaders::{Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
 fn programs() -> Vec<Program> {
     let mut all = vec![Program::Totals, Program::Copy, Program::SumBias, Program::Judge, Program::Compact];
@@ -16,7 +16,7 @@ fn programs() -> Vec<Program> {
     for dtype in Dtype::ALL {
         all.push(Program::StoreHidden { dtype });
         for product in [Product::Logits, Product::Hidden, Product::Weight] {
-            all.push(Program::Product { product, dtype });
+            all.push(Program::Product { product, dtype, tiles: Tiles::Registers });
         }
     }
     for dtype in Dtype::ALL {
@@ -52,8 +52,7 @@ fn validate(module: &Module, capabilities: Capabilities) -> Result<ModuleInfo, S
         .map_err(|e| format!("{:?}", e.into_inner()))
 }
 
-/// The SPIR-V; MSL and HLSL are written and dropped.
-fn translate(text: &str) -> Result<Vec<u32>, String> {
+fn module(text: &str) -> Result<(Module, ModuleInfo), String> {
     let module = wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     let info = validate(&module, Capabilities::all())?;
     let constants = [("WG".to_owned(), 256.0)].into_iter().collect();
@@ -61,17 +60,23 @@ fn translate(text: &str) -> Result<Vec<u32>, String> {
     // Overrides must be gone before a writer sees the module.
     let (module, info) = back::pipeline_constants::process_overrides(&module, &info, stage, &constants)
         .map_err(|e| e.to_string())?;
+    Ok((module.into_owned(), info.into_owned()))
+}
 
-    // Writers do not refuse what they cannot express: ask what each supports.
-    validate(&module, back::msl::supported_capabilities())?;
+// Writers do not refuse what they cannot express: each is asked what it supports first.
+
+fn write_msl((module, info): &(Module, ModuleInfo)) -> Result<(), String> {
+    validate(module, back::msl::supported_capabilities())?;
     let options = back::msl::Options { lang_version: (2, 4), ..Default::default() };
     let point = back::msl::PipelineOptions {
         entry_point: Some((ShaderStage::Compute, "main".into())),
         ..Default::default()
     };
-    back::msl::write_string(&module, &info, &options, &point).map_err(|e| e.to_string())?;
+    back::msl::write_string(module, info, &options, &point).map(|_| ()).map_err(|e| e.to_string())
+}
 
-    validate(&module, back::hlsl::supported_capabilities())?;
+fn write_hlsl((module, info): &(Module, ModuleInfo)) -> Result<(), String> {
+    validate(module, back::hlsl::supported_capabilities())?;
     let options = back::hlsl::Options {
         shader_model: back::hlsl::ShaderModel::V6_2,
         fake_missing_bindings: true,
@@ -79,14 +84,23 @@ fn translate(text: &str) -> Result<Vec<u32>, String> {
     };
     let point = back::hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".into())) };
     let mut hlsl = String::new();
-    back::hlsl::Writer::new(&mut hlsl, &options, &point)
-        .write(&module, &info, None)
-        .map_err(|e| e.to_string())?;
+    let mut writer = back::hlsl::Writer::new(&mut hlsl, &options, &point);
+    writer.write(module, info, None).map(|_| ()).map_err(|e| e.to_string())
+}
 
-    validate(&module, back::spv::supported_capabilities())?;
+fn write_spirv((module, info): &(Module, ModuleInfo)) -> Result<Vec<u32>, String> {
+    validate(module, back::spv::supported_capabilities())?;
     let options = back::spv::Options { lang_version: (1, 3), ..Default::default() };
     let point = back::spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".into() };
-    back::spv::write_vec(&module, &info, &options, Some(&point)).map_err(|e| e.to_string())
+    back::spv::write_vec(module, info, &options, Some(&point)).map_err(|e| e.to_string())
+}
+
+/// The SPIR-V; MSL and HLSL are written and dropped.
+fn translate(text: &str) -> Result<Vec<u32>, String> {
+    let module = module(text)?;
+    write_msl(&module)?;
+    write_hlsl(&module)?;
+    write_spirv(&module)
 }
 
 fn check(name: &str, text: &str) {
@@ -107,6 +121,22 @@ fn file_name(program: Program) -> String {
 fn every_program_translates() {
     for program in programs() {
         check(&file_name(program), &program.assemble(&Nll));
+    }
+}
+
+/// Not to HLSL, which has no cooperative matrices.
+#[test]
+fn cooperative_products_translate_to_metal_and_vulkan() {
+    for matrices in Matrices::ALL {
+        for product in [Product::Logits, Product::Hidden, Product::Weight] {
+            for dtype in Dtype::ALL {
+                let program = Program::Product { product, dtype, tiles: Tiles::Cooperative(matrices) };
+                let module = module(&program.assemble(&Nll)).unwrap_or_else(|e| panic!("{program:?}: {e}"));
+                write_msl(&module).unwrap_or_else(|e| panic!("{program:?}: {e}"));
+                write_spirv(&module).unwrap_or_else(|e| panic!("{program:?}: {e}"));
+                assert!(write_hlsl(&module).unwrap_err().contains("COOPERATIVE_MATRIX"));
+            }
+        }
     }
 }
 

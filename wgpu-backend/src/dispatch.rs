@@ -114,6 +114,9 @@ impl Kernels {
         let mut entries = vec![entry(binding::PARAMS, wgpu::BufferBindingType::Uniform, true)];
         let storage = wgpu::BufferBindingType::Storage { read_only: false };
         entries.extend(key.program.bindings().iter().map(|&number| entry(number, storage, false)));
+        if key.program.reads_count() {
+            entries.push(entry(binding::COUNT, wgpu::BufferBindingType::Uniform, false));
+        }
         let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("tokenloss"),
             entries: &entries,

@@ -2,7 +2,9 @@
 
 use crate::dispatch::ready;
 use crate::kernels::Scale;
-use crate::{Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words};
+use crate::{
+    CooperativeMatrix, Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
     Backend, Batch, Denominator, Diagnostics, Element, Error, Evaluate, Logits, NonFinite, Outputs,
@@ -35,6 +37,9 @@ pub struct GpuOptions {
     pub variant: Option<Variant>,
     /// The limits to ask for; all that the adapter has without.
     pub limits: Option<wgpu::Limits>,
+    /// wgpu's token for experimental features: with it the products of the linear form use a
+    /// [`CooperativeMatrix`], and an adapter without one is an error.
+    pub cooperative_matrix: Option<wgpu::ExperimentalFeatures>,
 }
 
 /// An adapter, as a line of a table.
@@ -86,7 +91,8 @@ impl Gpu {
     ///
     /// # Errors
     /// * [`GpuError::NoAdapter`], [`GpuError::NoDevice`].
-    /// * [`GpuError::MissingFeature`], [`GpuError::SubgroupSize`] where the adapter does not run the variant.
+    /// * [`GpuError::MissingFeature`], [`GpuError::SubgroupSize`] where the adapter does not run the variant or has
+    ///   no cooperative matrices that are asked for.
     /// * [`GpuError::MissingLimit`] where the limits are too low for any shape.
     pub fn with_options(options: &GpuOptions) -> Result<Self, GpuError> {
         let instance = instance();
@@ -106,16 +112,23 @@ impl Gpu {
         let info = adapter.get_info();
         let variant = options.variant.unwrap_or_else(|| Variant::best(adapter.features(), &info));
         variant.check(adapter.features(), &info)?;
+        let matrix =
+            options.cooperative_matrix.as_ref().map(|_| CooperativeMatrix::of(&adapter)).transpose()?;
+        let experimental = matrix.as_ref().map_or(wgpu::Features::empty(), CooperativeMatrix::features);
         let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tokenloss"),
-            required_features: variant.features() | (timestamps & adapter.features()),
+            required_features: variant.features() | experimental | (timestamps & adapter.features()),
+            experimental_features: options.cooperative_matrix.unwrap_or_default(),
             required_limits: options.limits.clone().unwrap_or_else(|| adapter.limits()),
             ..Default::default()
         });
         let (device, queue) = pollster::block_on(request)
             .map_err(|e| GpuError::NoDevice { adapter: info.name, reason: e.to_string() })?;
-        let kernels = Kernels::with_variant(&device, variant)?;
+        let mut kernels = Kernels::with_variant(&device, variant)?;
+        if let Some(matrix) = matrix {
+            kernels = kernels.with_cooperative_matrix(matrix)?;
+        }
         Ok(Self::of_parts(device, queue, kernels))
     }
 

@@ -3,11 +3,14 @@
 use crate::dispatch::{Bound, Dispatch, Key};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
 use crate::plan::{Cut, Slice};
-use crate::{GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
+use crate::{CooperativeMatrix, GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use tokenloss_core::{Denominator, Reduction};
 use tokenloss_shaders::{Params, Program, ShaderObjective, Store, Width, binding, flag, parameters};
+
+/// Bytes of the number of listed rows, as a uniform.
+pub(crate) const COUNT_BYTES: u64 = 16;
 
 /// The kernels on one device. Pipelines are compiled on first use and kept.
 ///
@@ -22,6 +25,7 @@ pub struct Kernels {
     pub(crate) lanes: u32,
     /// Bound where the layout has a place for weights and there are none.
     pub(crate) nothing: wgpu::Buffer,
+    pub(crate) cooperative: Option<CooperativeMatrix>,
     pub(crate) pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
 
@@ -123,9 +127,25 @@ impl Kernels {
             variant,
             cut: Cut::new(&limits),
             lanes: if most >= 256 { 256 } else { 64 },
+            cooperative: None,
             limits,
             pipelines: Mutex::default(),
         })
+    }
+
+    /// The same kernels, with cooperative matrices for the products of the linear form: never chosen by themselves.
+    ///
+    /// # Errors
+    /// [`GpuError::MissingFeature`] where the device is of another adapter or was created without the features;
+    /// [`GpuError::MissingLimit`] where a workgroup of four subgroups is too large for it.
+    pub fn with_cooperative_matrix(self, matrix: CooperativeMatrix) -> Result<Self, GpuError> {
+        matrix.check(&self.device)?;
+        Ok(Self { cooperative: Some(matrix), ..self })
+    }
+
+    /// The cooperative matrices in use.
+    pub fn cooperative_matrix(&self) -> Option<&CooperativeMatrix> {
+        self.cooperative.as_ref()
     }
 
     /// The variant.
@@ -305,10 +325,19 @@ impl Kernels {
     }
 
     pub(crate) fn scratch_buffer(&self, size: u64) -> wgpu::Buffer {
+        self.scratch_for(size, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// For [`binding::COUNT`].
+    pub(crate) fn count_buffer(&self) -> wgpu::Buffer {
+        self.scratch_for(COUNT_BYTES, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM)
+    }
+
+    fn scratch_for(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tokenloss scratch"),
             size,
-            usage: wgpu::BufferUsages::STORAGE,
+            usage,
             mapped_at_creation: false,
         })
     }

@@ -50,6 +50,7 @@
 //! [`Kernels`] needs only your device.
 #![forbid(unsafe_code)]
 
+mod cooperative;
 mod dispatch;
 mod error;
 #[cfg(feature = "device")]
@@ -64,6 +65,7 @@ mod variant;
 #[cfg(feature = "device")]
 mod words;
 
+pub use cooperative::CooperativeMatrix;
 pub use error::GpuError;
 #[cfg(feature = "device")]
 pub use gpu::{AdapterSummary, Gpu, GpuOptions};

@@ -8,7 +8,9 @@ use crate::kernels::Scale;
 use crate::{GpuError, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction};
-use tokenloss_shaders::{Params, Product, ProductParams, Program, Store, Width, binding, flag, parameters};
+use tokenloss_shaders::{
+    Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
+};
 
 /// Lanes of a product's workgroup: each computes 4 x 4 of its 64 x 64 sums.
 const PRODUCT_LANES: u32 = 256;
@@ -17,6 +19,7 @@ const PRODUCT_LANES: u32 = 256;
 struct Scratch {
     tile: wgpu::Buffer,
     list: wgpu::Buffer,
+    count: wgpu::Buffer,
     sums: Option<wgpu::Buffer>,
     records: Option<wgpu::Buffer>,
     totals: Option<wgpu::Buffer>,
@@ -27,6 +30,7 @@ impl Scratch {
         Self {
             tile: kernels.scratch_buffer(plan.tile_bytes()),
             list: kernels.scratch_buffer(plan.list_bytes()),
+            count: kernels.count_buffer(),
             sums: request.dhidden.then(|| kernels.scratch_buffer(plan.sums_bytes(request.dim))),
             records: (!request.records).then(|| kernels.scratch_buffer(request.rows as u64 * RECORD_BYTES)),
             totals: (!request.totals).then(|| kernels.scratch_buffer(TOTALS_BYTES)),
@@ -319,7 +323,8 @@ impl<'a> Call<'a> {
     fn list(&self, chunk: &Range<usize>, flags: u32, into: &mut Vec<Dispatch<'a>>) {
         let params = Params { flags: self.base.flags | flags, ..self.base };
         let list = self.whole(binding::LIST, &self.scratch.list);
-        self.over_rows(Program::Compact, chunk, params, (1, 1), vec![list], into);
+        let count = self.whole(binding::COUNT, &self.scratch.count);
+        self.over_rows(Program::Compact, chunk, params, (1, 1), vec![list, count], into);
     }
 
     /// One workgroup a row over a tile of the vocabulary, in place.
@@ -457,14 +462,22 @@ impl<'a> Call<'a> {
         mut bound: Vec<Bound<'a>>,
         into: &mut Vec<Dispatch<'a>>,
     ) {
-        let program = Program::Product { product, dtype: self.dtype() };
+        let registers = (Tiles::Registers, PRODUCT_LANES);
+        let (tiles, lanes) = self.kernels.cooperative.as_ref().map_or(registers, |matrix| {
+            let exact = product == Product::Logits || !matrix.matrices().narrows();
+            if exact { (Tiles::Cooperative(matrix.matrices()), matrix.lanes()) } else { registers }
+        });
+        let program = Program::Product { product, dtype: self.dtype(), tiles };
+        if program.reads_count() {
+            bound.push(self.whole(binding::COUNT, &self.scratch.count));
+        }
         let tiles = rows.div_ceil(Product::SIDE) as u64 * columns.div_ceil(Product::SIDE) as u64;
         let groups = self.kernels.cut.fold(tiles);
         let params = ProductParams { grid_x: groups.0, ..self.product_params(params) };
         bound.push(self.whole(binding::LOGITS, &self.scratch.tile));
         bound.push(self.whole(binding::LIST, &self.scratch.list));
         let uniform = params.to_bytes();
-        into.push(Dispatch { program, judge: "", lanes: PRODUCT_LANES, uniform, bound, groups });
+        into.push(Dispatch { program, judge: "", lanes, uniform, bound, groups });
     }
 
     fn product_params(&self, params: ProductParams) -> ProductParams {
@@ -491,6 +504,7 @@ impl<'a> Call<'a> {
             };
             let params = ProductParams {
                 columns: slice.len() as u32,
+                depth: parts.data.dim as u32,
                 hidden_first,
                 weight_first,
                 bias_first,
@@ -576,8 +590,9 @@ mod tests {
                     options: LinearOptions { budget: Budget(budget), ..LinearOptions::default() },
                 };
                 let plan = kernels.linear_plan(&request).unwrap();
-                let Scratch { tile, list, sums, records, totals } = Scratch::new(&kernels, &request, &plan);
-                let mut bytes = tile.size() + list.size();
+                let Scratch { tile, list, count, sums, records, totals } =
+                    Scratch::new(&kernels, &request, &plan);
+                let mut bytes = tile.size() + list.size() + count.size();
                 bytes += [sums, records, totals].iter().flatten().map(wgpu::Buffer::size).sum::<u64>();
                 assert_eq!(bytes, kernels.linear_requirements(&request).unwrap().scratch_bytes);
                 assert!(bytes <= budget as u64);

@@ -1,6 +1,7 @@
 //! From a budget of bytes to chunks, before anything runs.
 
 use crate::job::{RECORD_BYTES, TOTALS_BYTES};
+use crate::kernels::COUNT_BYTES;
 use crate::plan::{Cut, LOGITS_PER_DISPATCH, slot_bytes};
 use crate::{GpuError, Variant};
 use std::ops::Range;
@@ -163,7 +164,7 @@ impl LinearRequest {
     fn fixed_bytes(&self) -> u64 {
         let records = if self.records { 0 } else { self.rows as u64 * RECORD_BYTES };
         let totals = if self.totals { 0 } else { TOTALS_BYTES };
-        records + totals
+        records + totals + COUNT_BYTES
     }
 }
 

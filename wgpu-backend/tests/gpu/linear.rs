@@ -12,19 +12,19 @@ use tokenloss_core::{
 use tokenloss_wgpu::{Gpu, GpuError, LinearRequest, Variant};
 
 /// A batch, a head, and what is asked of them.
-struct Case<E> {
-    dim: usize,
-    vocab: usize,
-    hidden: Vec<E>,
-    weight: Vec<E>,
-    bias: Option<Vec<E>>,
-    targets: Vec<i32>,
-    weights: Option<Vec<f32>>,
-    non_finite: NonFinite,
+pub(crate) struct Case<E> {
+    pub(crate) dim: usize,
+    pub(crate) vocab: usize,
+    pub(crate) hidden: Vec<E>,
+    pub(crate) weight: Vec<E>,
+    pub(crate) bias: Option<Vec<E>>,
+    pub(crate) targets: Vec<i32>,
+    pub(crate) weights: Option<Vec<f32>>,
+    pub(crate) non_finite: NonFinite,
 }
 
 impl<E: Element> Case<E> {
-    fn new(rows: usize, dim: usize, vocab: usize, extras: bool) -> Self {
+    pub(crate) fn new(rows: usize, dim: usize, vocab: usize, extras: bool) -> Self {
         let mut random = Random((rows * 31 + dim * 17 + vocab) as u64 | 1);
         let mut numbers = |count: usize, scale: f32| -> Vec<E> {
             (0..count).map(|_| E::from_f32(random.between(-scale, scale))).collect()
@@ -67,14 +67,14 @@ impl<E: Element> Case<E> {
 
 /// What comes out, in one type for both sides.
 #[derive(Clone, PartialEq)]
-struct Out {
-    losses: Vec<f64>,
-    dhidden: Vec<f64>,
-    dweight: Vec<f64>,
-    dbias: Vec<f64>,
+pub(crate) struct Out {
+    pub(crate) losses: Vec<f64>,
+    pub(crate) dhidden: Vec<f64>,
+    pub(crate) dweight: Vec<f64>,
+    pub(crate) dbias: Vec<f64>,
 }
 
-fn reference<T: num_traits::Float, E: Element, O: RowObjective>(
+pub(crate) fn reference<T: num_traits::Float, E: Element, O: RowObjective>(
     objective: &O,
     reduction: Reduction,
     case: &Case<E>,
@@ -98,7 +98,7 @@ fn reference<T: num_traits::Float, E: Element, O: RowObjective>(
     (out, totals)
 }
 
-fn evaluate<E: Element, G: Element, O>(
+pub(crate) fn evaluate<E: Element, G: Element, O>(
     gpu: &Gpu,
     objective: &O,
     reduction: Reduction,
@@ -135,7 +135,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 
 /// The error of a whole tensor is at most four times that of the plainest computation in f32, and a few roundings of
 /// its norm: the exponential is granted 4e-7, and 16-bit storage one rounding. Returns the share of that which was used.
-fn check(what: &str, got: &Out, truth: &Out, plain: &Out, storage: Dtype) -> f64 {
+pub(crate) fn check(what: &str, got: &Out, truth: &Out, plain: &Out, storage: Dtype) -> f64 {
     let rounding = match storage {
         Dtype::F32 => 0.0,
         Dtype::F16 => 2f64.powi(-11),
@@ -171,7 +171,7 @@ fn denominators() -> [Reduction; 4] {
     ]
 }
 
-fn small() -> LinearOptions {
+pub(crate) fn small() -> LinearOptions {
     // A logits row of 333 takes 1,332 bytes.
     LinearOptions { budget: Budget(20 * 64 + 1200), ..LinearOptions::default() }
 }

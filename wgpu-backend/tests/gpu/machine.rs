@@ -36,7 +36,7 @@ pub(crate) fn baseline() -> Option<&'static Gpu> {
 
 /// A device with a variant and limits of the test's; `None` without an adapter.
 pub(crate) fn open(variant: Option<Variant>, limits: Option<wgpu::Limits>) -> Option<Result<Gpu, GpuError>> {
-    match Gpu::with_options(&GpuOptions { adapter: None, variant, limits }) {
+    match Gpu::with_options(&GpuOptions { variant, limits, ..GpuOptions::default() }) {
         Err(GpuError::NoAdapter { reason }) => {
             assert!(
                 std::env::var("TOKENLOSS_REQUIRE_GPU").as_deref() != Ok("1"),
