@@ -5,7 +5,10 @@ use clap::{Args, ValueEnum};
 use tokenloss::cpu::{Cpu, Level};
 #[cfg(feature = "gpu")]
 use tokenloss::wgpu::{Gpu, GpuError, TimedGradient};
-use tokenloss::{Batch, Dtype, Element, Evaluate, Logits, Objective, Outputs, Reduction, Shape, Totals};
+use tokenloss::{
+    Backend, Batch, Dtype, Element, Evaluate, EvaluateLinear, Linear, LinearBackend, LinearGradients,
+    LinearOptions, Logits, Objective, Outputs, Reduction, RowSummary, Shape, Totals,
+};
 
 /// The backends by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,13 +96,56 @@ impl Engine {
         match self {
             Self::Cpu(cpu) => Ok(cpu.evaluate(objective, reduction, batch, logits, outputs)?),
             #[cfg(feature = "gpu")]
-            Self::Gpu(gpu) => {
-                gpu.evaluate(objective, reduction, batch, logits, outputs).map_err(|e| match e {
-                    // A fault in the data is the same fault on every backend.
-                    GpuError::Core(error) => error.into(),
-                    other => other.into(),
-                })
+            Self::Gpu(gpu) => gpu.evaluate(objective, reduction, batch, logits, outputs).map_err(of_gpu),
+        }
+    }
+
+    /// [`Backend::summarise`] on whichever backend this is.
+    pub(crate) fn summarise<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: &[E],
+        summaries: &mut [RowSummary<f64>],
+    ) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => Ok(cpu.summarise(batch, logits, summaries)?),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.summarise(batch, logits, summaries).map_err(of_gpu),
+        }
+    }
+
+    /// [`EvaluateLinear::evaluate_linear`] on whichever backend this is.
+    pub(crate) fn evaluate_linear<E: Element>(
+        &self,
+        objective: &Objective,
+        reduction: Reduction,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        gradients: LinearGradients<'_, E>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals> {
+        match self {
+            Self::Cpu(cpu) => {
+                Ok(cpu.evaluate_linear(objective, reduction, linear, options, gradients, outputs)?)
             }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => {
+                gpu.evaluate_linear(objective, reduction, linear, options, gradients, outputs).map_err(of_gpu)
+            }
+        }
+    }
+
+    /// [`LinearBackend::summarise_linear`] on whichever backend this is.
+    pub(crate) fn summarise_linear<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        summaries: &mut [RowSummary<f64>],
+    ) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => Ok(cpu.summarise_linear(linear, options, summaries)?),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.summarise_linear(linear, options, summaries).map_err(of_gpu),
         }
     }
 
@@ -129,6 +175,15 @@ impl Engine {
                 Ok(times?.first().copied())
             }
         }
+    }
+}
+
+/// A fault in the data is the same fault on every backend.
+#[cfg(feature = "gpu")]
+fn of_gpu(error: GpuError) -> anyhow::Error {
+    match error {
+        GpuError::Core(error) => error.into(),
+        other => other.into(),
     }
 }
 

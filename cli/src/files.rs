@@ -5,7 +5,9 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype as StoredDtype, SafeTensorError, SafeTensors, TensorView, View};
 use std::borrow::Cow;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use tokenloss::half::slice::HalfBitsSliceExt;
 use tokenloss::half::{bf16, f16};
 use tokenloss::{Dtype, Element};
 
@@ -15,16 +17,21 @@ pub(crate) trait Stored: Element + Default {
     const STORED: StoredDtype;
     /// From little-endian bytes.
     fn read(bytes: &[u8]) -> Self;
+    /// The bytes themselves, where this machine holds its numbers as the file does, and they are aligned.
+    fn view(bytes: &[u8]) -> Option<&[Self]>;
     /// To little-endian bytes.
     fn write(self, bytes: &mut Vec<u8>);
 }
 
 macro_rules! stored {
-    ($type:ty, $stored:ident) => {
+    ($type:ty, $stored:ident, $view:expr) => {
         impl Stored for $type {
             const STORED: StoredDtype = StoredDtype::$stored;
             fn read(bytes: &[u8]) -> Self {
                 bytes.try_into().map(Self::from_le_bytes).unwrap_or_default()
+            }
+            fn view(bytes: &[u8]) -> Option<&[Self]> {
+                if cfg!(target_endian = "little") { $view(bytes) } else { None }
             }
             fn write(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
@@ -32,9 +39,13 @@ macro_rules! stored {
         }
     };
 }
-stored!(f32, F32);
-stored!(f16, F16);
-stored!(bf16, BF16);
+fn words<T: bytemuck::Pod>(bytes: &[u8]) -> Option<&[T]> {
+    bytemuck::try_cast_slice(bytes).ok()
+}
+
+stored!(f32, F32, words);
+stored!(f16, F16, |bytes| words::<u16>(bytes).map(HalfBitsSliceExt::reinterpret_cast));
+stored!(bf16, BF16, |bytes| words::<u16>(bytes).map(HalfBitsSliceExt::reinterpret_cast));
 
 /// A matrix in a file, not yet read.
 #[derive(Debug, Clone, Copy)]
@@ -48,20 +59,23 @@ pub(crate) struct Matrix<'a> {
     bytes: &'a [u8],
 }
 
-impl Matrix<'_> {
-    /// Reads rows `from` to `to` and converts each element to `E`, exactly or by one rounding.
-    pub(crate) fn read<E: Stored>(&self, from: usize, to: usize) -> Vec<E> {
+impl<'a> Matrix<'a> {
+    /// Rows as they lie in the file, or each element converted to `E`, exactly or by one rounding.
+    pub(crate) fn read<E: Stored>(&self, rows: Range<usize>) -> Cow<'a, [E]> {
         fn convert<S: Stored, E: Stored>(bytes: &[u8]) -> Vec<E> {
             let size = S::DTYPE.bytes();
             bytes.chunks_exact(size).map(|b| E::from_f32(S::read(b).to_f32())).collect()
         }
         let row = self.columns * self.dtype.bytes();
-        let bytes = &self.bytes[from * row..to * row];
-        match self.dtype {
+        let bytes = &self.bytes[rows.start * row..rows.end * row];
+        if let Some(same) = (self.dtype == E::DTYPE).then(|| E::view(bytes)).flatten() {
+            return Cow::Borrowed(same);
+        }
+        Cow::Owned(match self.dtype {
             Dtype::F32 => convert::<f32, E>(bytes),
             Dtype::F16 => convert::<f16, E>(bytes),
             Dtype::Bf16 => convert::<bf16, E>(bytes),
-        }
+        })
     }
 }
 
@@ -109,7 +123,8 @@ impl Input {
         (expected != got).then_some((expected, got))
     }
 
-    fn name(&self) -> std::path::Display<'_> {
+    /// Its path, for what is said of it.
+    pub(crate) fn name(&self) -> std::path::Display<'_> {
         self.path.display()
     }
 
@@ -130,39 +145,54 @@ impl Input {
     /// A matrix of f32, f16 or bf16.
     pub(crate) fn matrix(&self, name: &str, shape: &str) -> Result<Matrix<'_>> {
         let view = self.tensor(name)?;
-        let dtype = match view.dtype() {
-            StoredDtype::F32 => Dtype::F32,
-            StoredDtype::F16 => Dtype::F16,
-            StoredDtype::BF16 => Dtype::Bf16,
-            other => bail!("{}: {name} is {other}, expected F32, F16 or BF16", self.name()),
-        };
+        let dtype = self.float(name, &view)?;
         let &[rows, columns] = view.shape() else {
             bail!("{}: {name} has shape {:?}, expected {shape}", self.name(), view.shape());
         };
         Ok(Matrix { rows, columns, dtype, bytes: view.data() })
     }
 
-    /// A vector with one value for each of `rows` rows.
-    fn vector(&self, name: &str, rows: usize, expected: &str) -> Result<TensorView<'_>> {
+    fn float(&self, name: &str, view: &TensorView<'_>) -> Result<Dtype> {
+        Ok(match view.dtype() {
+            StoredDtype::F32 => Dtype::F32,
+            StoredDtype::F16 => Dtype::F16,
+            StoredDtype::BF16 => Dtype::Bf16,
+            other => bail!("{}: {name} is {other}, expected F32, F16 or BF16", self.name()),
+        })
+    }
+
+    /// A vector with one value for each of something.
+    fn vector(&self, name: &str, length: usize, of: &str) -> Result<TensorView<'_>> {
         let view = self.tensor(name)?;
         ensure!(
-            view.shape() == [rows],
-            "{}: {name} has shape {:?}, expected [{rows}] as there are {rows} rows",
+            view.shape() == [length],
+            "{}: {name} has shape {:?}, expected [{length}], one for each {of}",
             self.name(),
             view.shape()
         );
-        let fits = expected.split(' ').any(|name| name == view.dtype().to_string());
-        ensure!(fits, "{}: {name} is {}, expected {expected}", self.name(), view.dtype());
         Ok(view)
+    }
+
+    /// `bias [vocab]` as a matrix of one column, if the file has it.
+    pub(crate) fn bias(&self, vocab: usize) -> Result<Option<Matrix<'_>>> {
+        if !self.has("bias") {
+            return Ok(None);
+        }
+        let view = self.vector("bias", vocab, "row of the head")?;
+        let dtype = self.float("bias", &view)?;
+        Ok(Some(Matrix { rows: vocab, columns: 1, dtype, bytes: view.data() }))
     }
 
     /// `targets [rows]`, i32 or i64.
     pub(crate) fn targets(&self, rows: usize) -> Result<Vec<i32>> {
-        let view = self.vector("targets", rows, "I32 or I64")?;
-        if view.dtype() == StoredDtype::I32 {
-            return Ok(view.data().chunks_exact(4).map(|b| i32::from_le_bytes(array(b))).collect());
-        }
-        let wide = view.data().chunks_exact(8).map(|b| i64::from_le_bytes(array(b)));
+        let view = self.vector("targets", rows, "row")?;
+        let wide = match view.dtype() {
+            StoredDtype::I32 => {
+                return Ok(view.data().chunks_exact(4).map(|b| i32::from_le_bytes(array(b))).collect());
+            }
+            StoredDtype::I64 => view.data().chunks_exact(8).map(|b| i64::from_le_bytes(array(b))),
+            other => bail!("{}: targets is {other}, expected I32 or I64", self.name()),
+        };
         let narrow = wide.enumerate().map(|(row, target)| {
             i32::try_from(target)
                 .with_context(|| format!("{}: targets: row {row} has target {target}", self.name()))
@@ -175,7 +205,13 @@ impl Input {
         if !self.has("weights") {
             return Ok(None);
         }
-        let view = self.vector("weights", rows, "F32")?;
+        let view = self.vector("weights", rows, "row")?;
+        ensure!(
+            view.dtype() == StoredDtype::F32,
+            "{}: weights is {}, expected F32",
+            self.name(),
+            view.dtype()
+        );
         Ok(Some(view.data().chunks_exact(4).map(|b| f32::from_le_bytes(array(b))).collect()))
     }
 }

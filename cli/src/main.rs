@@ -7,6 +7,7 @@ mod devices;
 mod draw;
 mod eval;
 mod files;
+mod linear;
 mod objectives;
 mod place;
 mod progress;
@@ -33,11 +34,11 @@ struct Cli {
 enum Command {
     /// Train small models of three capabilities under several objectives and label noise, and compare them
     Continuum(continuum::Continuum),
-    /// Losses and gradient of a file of logits
+    /// Losses and gradient of a file of logits, or of hidden states and their head
     Eval(eval::Eval),
     /// Where a model and its data lie on the continuum
     Place(place::Place),
-    /// Time the fused loss and gradient beside a copy of the same bytes
+    /// Time the fused loss and gradient beside a copy of the same bytes, or beside bare matrix products
     Bench(bench::Bench),
     /// The objectives, their parameters and their weight W
     Objectives(objectives::Objectives),

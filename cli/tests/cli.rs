@@ -44,8 +44,9 @@ fn fails(folder: &Path, arguments: &str, parts: &[&str]) {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "tokenloss {arguments}: {stderr}");
     assert!(output.stdout.is_empty(), "tokenloss {arguments}");
-    // A graphics driver may have said something before.
-    let ours: Vec<_> = stderr.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect();
+    // A graphics driver may have said something before, and so may a stage that began.
+    let others = |line: &&str| line.contains("XDG_RUNTIME_DIR") || line.ends_with(" steps");
+    let ours: Vec<_> = stderr.lines().filter(|line| !others(line)).collect();
     assert_eq!(ours.len(), 1, "tokenloss {arguments}: {stderr}");
     assert!(ours[0].starts_with("error: "), "tokenloss {arguments}: {stderr}");
     for part in parts {
@@ -81,8 +82,7 @@ fn read(file: &Path, name: &str, dtype: Dtype, shape: &[usize]) -> Vec<u8> {
 }
 
 fn read_f32(file: &Path, name: &str, shape: &[usize]) -> Vec<f32> {
-    let bytes = read(file, name, Dtype::F32, shape);
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    read_floats(file, name, Dtype::F32, shape)
 }
 
 const ROWS: usize = 5;
@@ -104,6 +104,33 @@ fn write_logits(file: &Path, values: &[f32]) {
             ("weights", Dtype::F32, &[ROWS], f32s(&WEIGHTS)),
         ],
     );
+}
+
+/// The names of a file's tensors, in order.
+fn names(file: &Path) -> Vec<String> {
+    let bytes = std::fs::read(file).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut names: Vec<_> = tensors.names().into_iter().map(str::to_owned).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Floating-point numbers of any type.
+fn read_floats(file: &Path, name: &str, dtype: Dtype, shape: &[usize]) -> Vec<f32> {
+    let bytes = read(file, name, dtype, shape);
+    match dtype {
+        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        _ => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+    }
+}
+
+fn floats(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => f32s(values),
+        Dtype::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+    }
 }
 
 /// The oracle's losses, log_p, gradient and loss.
@@ -168,9 +195,7 @@ fn eval_converts_the_logits_first() {
     succeeds(&folder, &format!("{common} --dtype bf16"));
     let rounded: Vec<f32> = values.iter().map(|&z| <bf16 as Element>::from_f32(z).to_f32()).collect();
     close("log_p", &read_f32(&out, "log_p", &[ROWS]), &oracle("nll", &rounded).1, 1e-6);
-    let bytes = read(&out, "dlogits", Dtype::BF16, &[ROWS, VOCAB]);
-    let dlogits: Vec<f32> =
-        bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect();
+    let dlogits = read_floats(&out, "dlogits", Dtype::BF16, &[ROWS, VOCAB]);
     close("dlogits", &dlogits, &oracle("nll", &rounded).2, 1.0 / 256.0);
 
     // A file of f16 stays f16, and i64 targets are taken, too.
@@ -248,10 +273,25 @@ fn eval_runs_on_a_gpu() {
     let (losses, _, dlogits, _) = oracle("nll", &values);
     close("losses", &read_f32(&out, "losses", &[ROWS]), &losses, 1e-5);
     close("dlogits", &read_f32(&out, "dlogits", &[ROWS, VOCAB]), &dlogits, 1e-5);
+
+    let (rows, dim, vocab) = (9, 6, 2500);
+    let case = Hidden::new(rows, dim, vocab);
+    case.write(&folder, Dtype::BF16);
+    let what = "--objective power:alpha=2 --out out.safetensors --json";
+    let expected = json(&folder, &format!("eval --logits logits.safetensors {what}"));
+    let [dhidden, dweight, _] = case.gradients(&read_f32(&out, "dlogits", &[rows, vocab]));
+    let linear = "--hidden rows.safetensors --head head.safetensors --dweight --backend gpu";
+    let totals = json(&folder, &format!("eval {linear} {what}"));
+    assert_eq!((&totals["live"], &totals["valid"]), (&expected["live"], &expected["valid"]));
+    are_sums(Dtype::F32, "dweight", &read_f32(&out, "dweight", &[vocab, dim]), &dweight, 1e-5);
+    let got = read_floats(&out, "dhidden", Dtype::BF16, &[rows, dim]);
+    are_sums(Dtype::BF16, "dhidden", &got, &dhidden, 1e-5);
+    succeeds(&folder, "place --rows rows.safetensors --head head.safetensors --backend gpu --json");
+    succeeds(&folder, "bench --linear --dim 32 --vocab 2000 --rows 8 --runs 1 --backend gpu");
 }
 
 /// Of a machine without an adapter: no driver is found where none is looked for.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "gpu"))]
 #[test]
 fn no_adapter_is_said() {
     let folder = folder("no-adapter");
@@ -354,7 +394,15 @@ fn a_bad_option_is_named() {
     fails(&folder, &format!("{eval} nll --denominator -1"), &["denominator"]);
     fails(&folder, &format!("{eval} nll --denominator 0"), &["denominator", "got 0"]);
     fails(&folder, &format!("{eval} nll --denominator all"), &["denominator", "'all'"]);
-    fails(&folder, "eval", &["--logits", "--objective", "--out"]);
+    fails(&folder, "eval", &["--logits", "--hidden", "--objective", "--out"]);
+    fails(&folder, &format!("{eval} nll --hidden in.safetensors"), &["--logits", "--hidden"]);
+    for option in ["--head in.safetensors", "--dweight", "--dbias", "--memory 1MiB", "--row-tolerance 1"] {
+        let name = option.split(' ').next().unwrap();
+        fails(&folder, &format!("{eval} nll {option}"), &["--logits", name]);
+    }
+    let hidden = "eval --hidden in.safetensors --out out.safetensors --objective nll";
+    fails(&folder, hidden, &["--head"]);
+    fails(&folder, &format!("{hidden} --head in.safetensors --memory 1PB"), &["--memory", "'1PB'", "MiB"]);
     fails(&folder, "nonsense", &["nonsense"]);
     fails(&folder, "--noise 1.5", &["noise", "1.5"]);
     fails(&folder, "--noise 0,-0.1", &["noise", "-0.1"]);
@@ -367,64 +415,324 @@ fn a_bad_option_is_named() {
     fails(&folder, "bench --vocab 1", &["vocab", "got 1"]);
     fails(&folder, "bench --rows 0", &["rows", "got 0"]);
     fails(&folder, "bench --runs 0", &["runs", "got 0"]);
+    fails(&folder, "bench --dim 8", &["--linear"]);
+    fails(&folder, "bench --memory 1MiB", &["--linear"]);
+    fails(&folder, "bench --linear --dim 0", &["dim", "got 0"]);
+    fails(&folder, "bench --linear --dim 8 --vocab 100 --memory 1", &["budget", "1 bytes", "at least"]);
     fails(&folder, "objectives --json --svg picture.jpg", &["picture.jpg", "jpg", "svg or png"]);
     assert!(succeeds(&folder, "--help").contains("continuum"));
     assert!(succeeds(&folder, "--version").starts_with("tokenloss "));
 }
 
-fn write_hidden(folder: &Path, rows: usize, dim: usize, vocab: usize) {
-    let targets: Vec<i32> = (0..rows).map(|row| (row * 5 % vocab) as i32).collect();
-    let states: Vec<f32> = logits(rows * dim).iter().map(|x| x / 5.0).collect();
-    let head: Vec<f32> = logits(vocab * dim).iter().rev().map(|x| x / 4.0).collect();
-    let bits = |values: &[f32]| values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
-    let hidden = ("hidden", Dtype::BF16, &[rows, dim][..], bits(&states));
-    write(&folder.join("rows.safetensors"), &[hidden, ("targets", Dtype::I32, &[rows], i32s(&targets))]);
-    write(&folder.join("head.safetensors"), &[("lm_head", Dtype::BF16, &[vocab, dim], bits(&head))]);
+/// Hidden states and a head whose products and sums are exact in f32 whatever their order, and whose elements are
+/// exact in 16 bits: the logits are the same however they come about.
+struct Hidden {
+    rows: usize,
+    dim: usize,
+    vocab: usize,
+    hidden: Vec<f32>,
+    head: Vec<f32>,
+    bias: Vec<f32>,
+    targets: Vec<i32>,
+    weights: Vec<f32>,
+}
 
-    let narrow = |x: &f32| f64::from(bf16::from_f32(*x).to_f32());
-    let (states, head): (Vec<f64>, Vec<f64>) =
-        (states.iter().map(narrow).collect(), head.iter().map(narrow).collect());
-    let products = (0..rows * vocab).map(|i| {
-        let (row, column) = (i / vocab, i % vocab);
-        let terms = (0..dim).map(|k| states[row * dim + k] * head[column * dim + k]);
-        terms.sum::<f64>() as f32
-    });
-    let logits = ("logits", Dtype::F32, &[rows, vocab][..], f32s(&products.collect::<Vec<_>>()));
-    write(&folder.join("logits.safetensors"), &[logits, ("targets", Dtype::I32, &[rows], i32s(&targets))]);
+impl Hidden {
+    fn new(rows: usize, dim: usize, vocab: usize) -> Self {
+        let mut targets: Vec<i32> = (0..rows).map(|row| (row * 5 % vocab) as i32).collect();
+        targets[rows / 2] = -100;
+        // The first target is likely everywhere, so that thresholds keep some rows and drop some.
+        let bias = (0..vocab).map(|column| if column == 0 { 6.0 } else { (column % 3) as f32 / 2.0 });
+        Self {
+            rows,
+            dim,
+            vocab,
+            hidden: logits(rows * dim).iter().map(|x| x / 4.0).collect(),
+            head: logits(vocab * dim).iter().rev().map(|x| x / 8.0).collect(),
+            bias: bias.collect(),
+            targets,
+            weights: (0..rows).map(|row| [1.0, 0.5, 2.0][row % 3]).collect(),
+        }
+    }
+
+    fn logits(&self) -> Vec<f32> {
+        let products = (0..self.rows * self.vocab).map(|i| {
+            let (row, column) = (i / self.vocab, i % self.vocab);
+            let hidden = &self.hidden[row * self.dim..][..self.dim];
+            let head = &self.head[column * self.dim..][..self.dim];
+            hidden.iter().zip(head).fold(self.bias[column], |sum, (h, w)| sum + h * w)
+        });
+        products.collect()
+    }
+
+    /// As `logits.safetensors`, and as `rows.safetensors` with `head.safetensors`.
+    fn write(&self, folder: &Path, dtype: Dtype) {
+        let Self { rows, dim, vocab, .. } = *self;
+        let of_rows = [rows];
+        let with = |file: &str, name, dtype, columns: usize, bytes| {
+            let tensors = [
+                (name, dtype, &[rows, columns][..], bytes),
+                ("targets", Dtype::I32, &of_rows, i32s(&self.targets)),
+                ("weights", Dtype::F32, &of_rows, f32s(&self.weights)),
+            ];
+            write(&folder.join(file), &tensors);
+        };
+        with("logits.safetensors", "logits", Dtype::F32, vocab, f32s(&self.logits()));
+        with("rows.safetensors", "hidden", dtype, dim, floats(&self.hidden, dtype));
+        let head = ("lm_head", dtype, &[vocab, dim][..], floats(&self.head, dtype));
+        let bias = ("bias", dtype, &[vocab][..], floats(&self.bias, dtype));
+        write(&folder.join("head.safetensors"), &[head, bias]);
+    }
+
+    /// `dhidden`, `dweight` and `dbias` of a gradient of the logits, in f64.
+    fn gradients(&self, dlogits: &[f32]) -> [Vec<Sum>; 3] {
+        let Self { rows, dim, vocab, .. } = *self;
+        let mut gradients = [rows * dim, vocab * dim, vocab].map(|length| vec![Sum::default(); length]);
+        let [dhidden, dweight, dbias] = &mut gradients;
+        for (i, &d) in dlogits.iter().enumerate() {
+            let (row, column, d) = (i / vocab, i % vocab, f64::from(d));
+            dbias[column].add(d);
+            for k in 0..dim {
+                dhidden[row * dim + k].add(d * f64::from(self.head[column * dim + k]));
+                dweight[column * dim + k].add(d * f64::from(self.hidden[row * dim + k]));
+            }
+        }
+        gradients
+    }
+}
+
+/// A sum, and what its rounding in f32 depends on.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    sum: f64,
+    magnitude: f64,
+    terms: i32,
+}
+
+impl Sum {
+    fn add(&mut self, term: f64) {
+        self.sum += term;
+        self.magnitude += term.abs();
+        self.terms += 1;
+    }
+}
+
+/// `got` are those sums, formed in f32 and then rounded to `dtype`.
+fn are_sums(dtype: Dtype, what: &str, got: &[f32], expected: &[Sum], of_a_term: f64) {
+    let rounding = match dtype {
+        Dtype::F32 => 0.0,
+        Dtype::F16 => 2f64.powi(-11),
+        _ => 2f64.powi(-8),
+    };
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (i, (&got, &Sum { sum, magnitude, terms })) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(got) - sum).abs();
+        // Each addition rounds once; what is below 2^-24 has fewer digits in f16.
+        let sums = (of_a_term + f64::from(terms) * 2f64.powi(-24)) * magnitude;
+        let least = if dtype == Dtype::F16 { 2f64.powi(-25) } else { 0.0 };
+        assert!(error <= sums + rounding * sum.abs() + least, "{what}[{i}]: {got} is not {sum}");
+    }
+}
+
+/// Two gradients of a logit, each within 1e-6 + 1e-7 of a margin of at most 16.
+const OF_A_TERM: f64 = 2.0 * (1e-6 + 16.0 * 1e-7);
+
+/// What `least` in the message of a budget that is too small says.
+fn least_budget(folder: &Path, arguments: &str) -> usize {
+    let stderr = String::from_utf8(run(folder, arguments).stderr).unwrap();
+    stderr.trim_end().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn eval_is_the_same_from_logits_and_from_hidden_states() {
+    let folder = folder("eval-hidden");
+    let (rows, dim, vocab) = (9, 6, 2500);
+    let case = Hidden::new(rows, dim, vocab);
+    let (a, b) = (folder.join("a.safetensors"), folder.join("b.safetensors"));
+    let with =
+        "--hidden rows.safetensors --head head.safetensors --out b.safetensors --json --dweight --dbias";
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        case.write(&folder, dtype);
+        let least = least_budget(&folder, &format!("eval {with} --objective nll --memory 1"));
+        for spec in ["nll", "power:alpha=2", "thresholded:inner=nll,lo=0.05"] {
+            for denominator in ["valid", "kept"] {
+                let what = format!("--objective {spec} --denominator {denominator}");
+                let expected = json(
+                    &folder,
+                    &format!("eval --logits logits.safetensors --out a.safetensors --json {what}"),
+                );
+                let dlogits = read_f32(&a, "dlogits", &[rows, vocab]);
+                let [dhidden, dweight, dbias] = case.gradients(&dlogits);
+                for memory in ["64MiB".to_owned(), least.to_string()] {
+                    let totals = json(&folder, &format!("eval {with} {what} --memory {memory}"));
+                    for count in ["valid", "kept", "live", "ignored", "weight_sum", "denominator"] {
+                        assert_eq!(totals[count], expected[count], "{dtype:?} {what} {memory}: {count}");
+                    }
+                    for name in ["losses", "log_p", "lse", "entropy"] {
+                        let wide: Vec<f64> = read_f32(&a, name, &[rows]).into_iter().map(f64::from).collect();
+                        close(name, &read_f32(&b, name, &[rows]), &wide, 1e-6);
+                    }
+                    let argmax = |file| read(file, "argmax", Dtype::I32, &[rows]);
+                    assert_eq!(argmax(&a), argmax(&b));
+                    let got = read_floats(&b, "dhidden", dtype, &[rows, dim]);
+                    are_sums(dtype, "dhidden", &got, &dhidden, OF_A_TERM);
+                    let got = read_f32(&b, "dweight", &[vocab, dim]);
+                    are_sums(Dtype::F32, "dweight", &got, &dweight, OF_A_TERM);
+                    let got = read_f32(&b, "dbias", &[vocab]);
+                    are_sums(Dtype::F32, "dbias", &got, &dbias, OF_A_TERM);
+                }
+            }
+        }
+        let live = json(&folder, &format!("eval {with} --objective thresholded:inner=nll,lo=0.05"));
+        assert!((1..8).contains(&live["live"].as_u64().unwrap()), "{live}");
+    }
+
+    // Only what was asked for.
+    let plain = "eval --hidden rows.safetensors --head head.safetensors --objective nll --out b.safetensors";
+    let table = succeeds(&folder, plain);
+    assert!(
+        table.contains("9 x 2500 from hidden states of dim 6, bf16") && table.contains("8 live"),
+        "{table}"
+    );
+    assert_eq!(names(&b), ["argmax", "dhidden", "entropy", "log_p", "losses", "lse"]);
+    succeeds(&folder, &format!("{plain} --dweight"));
+    assert_eq!(names(&b), ["argmax", "dhidden", "dweight", "entropy", "log_p", "losses", "lse"]);
+
+    // No row reaches this tolerance.
+    let totals = json(&folder, &format!("{plain} --json --row-tolerance 10"));
+    assert_eq!(totals["live"], 0);
+    assert!(read_floats(&b, "dhidden", Dtype::BF16, &[rows, dim]).iter().all(|&d| d == 0.0));
+    // No block reaches this one.
+    succeeds(&folder, &format!("{plain} --block-tolerance 10"));
+    assert!(read_floats(&b, "dhidden", Dtype::BF16, &[rows, dim]).iter().all(|&d| d == 0.0));
+
+    // Of two types, f32 holds both; another is what --dtype asks for.
+    let head = ("weight", Dtype::F32, &[vocab, dim][..], f32s(&case.head));
+    let bias = ("bias", Dtype::F16, &[vocab][..], floats(&case.bias, Dtype::F16));
+    write(&folder.join("head.safetensors"), &[head, bias]);
+    let expected: Vec<f64> = read_f32(&b, "log_p", &[rows]).into_iter().map(f64::from).collect();
+    assert_eq!(json(&folder, &format!("{plain} --json"))["dtype"], "f32");
+    read(&b, "dhidden", Dtype::F32, &[rows, dim]);
+    close("log_p", &read_f32(&b, "log_p", &[rows]), &expected, 1e-6);
+    succeeds(&folder, &format!("{plain} --dtype f16"));
+    read(&b, "dhidden", Dtype::F16, &[rows, dim]);
+    close("log_p", &read_f32(&b, "log_p", &[rows]), &expected, 1e-6);
+}
+
+#[test]
+fn a_bad_head_is_named() {
+    let folder = folder("bad-head");
+    let (rows, dim, vocab) = (9, 6, 20);
+    let mut case = Hidden::new(rows, dim, vocab);
+    case.write(&folder, Dtype::F32);
+    let eval = |rows: &str, head: &str| {
+        format!(
+            "eval --hidden {rows}.safetensors --head {head}.safetensors --objective nll --out o.safetensors"
+        )
+    };
+    let good = eval("rows", "head");
+    let file = |name: &str, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]| {
+        write(&folder.join(format!("{name}.safetensors")), tensors);
+    };
+    fails(&folder, &eval("rows", "absent"), &["absent.safetensors", "cannot be read"]);
+    fails(&folder, &eval("head", "head"), &["head.safetensors", "no tensor 'hidden'", "only bias, lm_head"]);
+    fails(&folder, &eval("rows", "logits"), &["logits.safetensors", "no tensor 'lm_head'"]);
+    file("narrow", &[("weight", Dtype::F32, &[4, 5], f32s(&logits(20)))]);
+    let numbers = ["rows.safetensors", "dim 6", "weight of narrow.safetensors", "dim 5"];
+    fails(&folder, &eval("rows", "narrow"), &numbers);
+    file("flat", &[("lm_head", Dtype::F32, &[20], f32s(&logits(20)))]);
+    fails(&folder, &eval("rows", "flat"), &["flat.safetensors", "shape [20]", "expected [vocab, dim]"]);
+    file("double", &[("lm_head", Dtype::F64, &[2, 6], vec![0; 96])]);
+    fails(&folder, &eval("rows", "double"), &["double.safetensors", "lm_head is F64", "BF16"]);
+    let lm_head = || ("lm_head", Dtype::F32, &[20, 6][..], f32s(&logits(120)));
+    file("short", &[lm_head(), ("bias", Dtype::F32, &[19], f32s(&logits(19)))]);
+    fails(&folder, &eval("rows", "short"), &["short.safetensors", "bias has shape [19]", "expected [20]"]);
+    file("whole", &[lm_head(), ("bias", Dtype::I32, &[20], i32s(&[0; 20]))]);
+    fails(&folder, &eval("rows", "whole"), &["whole.safetensors", "bias is I32", "BF16"]);
+    file("one", &[("lm_head", Dtype::F32, &[1, 6], f32s(&logits(6)))]);
+    fails(&folder, &eval("rows", "one"), &["one.safetensors", "vocab", "got 1"]);
+    let targets = |values: &[i32]| ("targets", Dtype::I32, &[2][..], i32s(values));
+    let hidden = || ("hidden", Dtype::F32, &[2, 6][..], f32s(&logits(12)));
+    file("above", &[hidden(), targets(&[0, 20])]);
+    fails(&folder, &eval("above", "head"), &["above.safetensors", "row 1", "target 20", "vocab of 20"]);
+    file("weights", &[hidden(), targets(&[0, 1]), ("weights", Dtype::F32, &[2], f32s(&[1.0, -1.0]))]);
+    fails(&folder, &eval("weights", "head"), &["weights.safetensors", "weights", "row 1", "-1"]);
+    file("halves", &[hidden(), targets(&[0, 1]), ("weights", Dtype::F16, &[2], vec![0; 4])]);
+    fails(&folder, &eval("halves", "head"), &["halves.safetensors", "weights is F16", "expected F32"]);
+    file("empty", &[("hidden", Dtype::F32, &[2, 0], vec![]), targets(&[0, 1])]);
+    file("empty-head", &[("lm_head", Dtype::F32, &[20, 0], vec![])]);
+    fails(&folder, &eval("empty", "empty-head"), &["empty.safetensors", "dim", "got 0"]);
+
+    fails(&folder, &format!("{good} --row-tolerance -1"), &["row_tolerance", "-1"]);
+    fails(&folder, &format!("{good} --block-tolerance nan"), &["block_tolerance", "NaN"]);
+    let least = least_budget(&folder, &format!("{good} --memory 1"));
+    let numbers = ["rows.safetensors", "budget", &(least - 1).to_string(), &format!("at least {least}")];
+    fails(&folder, &format!("{good} --memory {}", least - 1), &numbers);
+    fails(&folder, &format!("{good} --memory 0"), &["--memory", "'0'"]);
+    assert!(!folder.join("o.safetensors").exists());
+    succeeds(&folder, &format!("{good} --memory {least}"));
+
+    case.hidden[3 * dim + 1] = f32::NAN;
+    case.write(&folder, Dtype::F32);
+    fails(&folder, &good, &["rows.safetensors", "row 3", "column 0", "NaN"]);
+    succeeds(&folder, &format!("{good} --non-finite nan"));
+    let dhidden = read_f32(&folder.join("o.safetensors"), "dhidden", &[rows, dim]);
+    for (row, dhidden) in dhidden.chunks(dim).enumerate() {
+        assert!(dhidden.iter().all(|d| d.is_nan() == (row == 3)), "{row}: {dhidden:?}");
+    }
 }
 
 #[test]
 fn place_is_the_same_from_logits_and_from_hidden_states() {
     let folder = folder("place");
     let (rows, dim, vocab) = (9, 6, 20);
-    write_hidden(&folder, rows, dim, vocab);
+    Hidden::new(rows, dim, vocab).write(&folder, Dtype::BF16);
     let expected = json(&folder, "place --rows logits.safetensors --log-p a.safetensors --json");
     let log_p: Vec<f64> =
         read_f32(&folder.join("a.safetensors"), "log_p", &[rows]).into_iter().map(f64::from).collect();
-    let mean = log_p.iter().map(|l| l.exp()).sum::<f64>() / rows as f64;
-    assert!((expected["mean_p"].as_f64().unwrap() - mean).abs() < 1e-9);
-    assert!(
-        (expected["mean_log_p"].as_f64().unwrap() - log_p.iter().sum::<f64>() / rows as f64).abs() < 1e-9
-    );
+    let valid: Vec<f64> = log_p.iter().copied().filter(|log_p| !log_p.is_nan()).collect();
+    let count = (rows - 1) as f64;
+    assert_eq!((valid.len(), log_p[rows / 2].is_nan()), (rows - 1, true));
+    assert_eq!((&expected["rows"], &expected["ignored"]), (&9.into(), &1.into()));
+    // log_p is rounded to f32 in the file.
+    let mean = valid.iter().map(|l| l.exp()).sum::<f64>() / count;
+    assert!((expected["mean_p"].as_f64().unwrap() - mean).abs() < 1e-6);
+    assert!((expected["mean_log_p"].as_f64().unwrap() - valid.iter().sum::<f64>() / count).abs() < 1e-6);
     assert_eq!(expected["percentiles"].as_array().unwrap().len(), 19);
+    let mut tenths = [0; 10];
+    valid.iter().for_each(|log_p| tenths[(log_p.exp() * 10.0) as usize] += 1);
+    assert_eq!(expected["rows_by_decile_of_p"], serde_json::json!(tenths));
     for shares in expected["weights"].as_array().unwrap() {
-        let sum: f64 =
-            shares["weight_by_decile_of_p"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum();
-        let effective = shares["effective_tokens"].as_f64().unwrap();
-        assert!((sum - 1.0).abs() < 1e-9 || sum == 0.0, "{shares}");
-        assert!((0.0..=rows as f64 + 1e-9).contains(&effective), "{shares}");
+        let objective = Objective::parse(shares["objective"].as_str().unwrap()).unwrap();
+        let mut weights = [0.0; 10];
+        let (mut squares, mut live) = (0.0, 0);
+        for &log_p in &valid {
+            let weight = tokenloss::theory::weight(&objective, log_p.exp());
+            weights[(log_p.exp() * 10.0) as usize] += weight;
+            squares += weight * weight;
+            live += usize::from(weight > 0.0);
+        }
+        let sum: f64 = weights.iter().sum();
+        let near = |got: &Value, expected: f64| (got.as_f64().unwrap() - expected).abs() < 1e-5;
+        for (got, weight) in shares["weight_by_decile_of_p"].as_array().unwrap().iter().zip(weights) {
+            assert!(near(got, weight / sum), "{shares}");
+        }
+        assert!(near(&shares["effective_tokens"], sum * sum / squares), "{shares}");
+        assert_eq!(shares["live"], live, "{shares}");
     }
 
-    // One row at a time, a few, all: the same bits.
-    let least = vocab * dim * 4 + (vocab + dim) * 4;
+    // The least that works, a little more, plenty.
     let with = "place --rows rows.safetensors --head head.safetensors --json";
+    let least = least_budget(&folder, &format!("{with} --memory 1"));
     for memory in [least.to_string(), (least + 400).to_string(), "1MiB".to_owned()] {
-        succeeds(&folder, &format!("{with} --memory {memory} --log-p b.safetensors"));
+        let report = json(&folder, &format!("{with} --memory {memory} --log-p b.safetensors"));
         let got = read_f32(&folder.join("b.safetensors"), "log_p", &[rows]);
-        close(&memory, &got, &log_p, 1e-5);
+        close(&memory, &got, &log_p, 1e-6);
+        assert_eq!(report["rows_by_decile_of_p"], expected["rows_by_decile_of_p"]);
+        assert_eq!(report["region"], expected["region"]);
     }
-    let (too_little, least) = ((least - 1).to_string(), format!("least that works is {least}"));
-    fails(&folder, &format!("{with} --memory {too_little}"), &["memory", &too_little, &least]);
+    let (too_little, least) = ((least - 1).to_string(), format!("at least {least}"));
+    fails(&folder, &format!("{with} --memory {too_little}"), &["budget", &too_little, &least]);
     let memory = "place --rows logits.safetensors --memory 79";
     fails(&folder, memory, &["memory", "79", "least that works is 80"]);
     fails(&folder, "place --rows logits.safetensors --memory much", &["memory", "'much'"]);
@@ -441,6 +749,7 @@ fn place_is_the_same_from_logits_and_from_hidden_states() {
     assert_picture(&folder.join("tokenloss-place"));
     let table = succeeds(&folder, "place --rows logits.safetensors");
     assert!(table.contains("mean p") && table.contains("Label noise decides"), "{table}");
+    assert!(table.contains("live rows"), "{table}");
 }
 
 #[test]
@@ -471,6 +780,23 @@ fn place_agrees_with_a_real_model() {
         let worst = got.iter().zip(&truth).map(|(g, t)| (f64::from(*g) - t).abs()).fold(0.0, f64::max);
         println!("{name}: mean p {}, worst log_p error {worst:e}", report["mean_p"]);
         assert!(worst < 2e-4, "{name}: {worst}");
+
+        // What place says of a threshold is what a gradient under it costs.
+        let spec = "thresholded:inner=nll,lo=0.2";
+        let place = report["weights"].as_array().unwrap().iter().find(|w| w["objective"] == spec).unwrap();
+        let arguments = format!(
+            "eval --hidden {} --head {} --objective {spec} --out out.safetensors --json",
+            file.display(),
+            head.display()
+        );
+        let totals = json(&folder, &arguments);
+        assert_eq!((&totals["live"], &totals["kept"]), (&place["live"], &place["live"]), "{name}");
+        let out = folder.join("out.safetensors");
+        let dhidden = read_floats(&out, "dhidden", Dtype::BF16, &[rows, 576]);
+        let pushed = dhidden.chunks(576).filter(|row| row.iter().any(|&d| d != 0.0)).count();
+        assert_eq!(totals["live"], pushed, "{name}");
+        let again = read_f32(&out, "log_p", &[rows]);
+        assert!(again.iter().zip(&truth).all(|(g, t)| (f64::from(*g) - t).abs() < 2e-4), "{name}");
     }
 }
 
@@ -553,6 +879,26 @@ fn bench_measures_beside_a_copy() {
         assert_eq!(timings[0]["ratio_to_copy"], 1.0);
     }
     assert!(succeeds(&folder, "bench --vocab 100 --rows 2 --runs 1").contains("GB/s"));
+}
+
+#[test]
+fn bench_measures_the_linear_form_beside_bare_products() {
+    let folder = folder("bench-linear");
+    let common = "bench --linear --dim 32 --vocab 2000 --rows 8 --runs 3";
+    for dtype in ["f32", "bf16", "f16"] {
+        let report = json(&folder, &format!("{common} --dtype {dtype} --memory 1MiB --json"));
+        let timings = report["timings"].as_array().unwrap();
+        let names: Vec<_> = timings.iter().map(|t| t["what"].as_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            ["three bare products, f32", "dhidden and dweight", "frozen head: dhidden", "forward only"]
+        );
+        assert!(timings.iter().all(|t| t["seconds"].as_f64().unwrap() > 0.0));
+        assert_eq!(timings[0]["ratio"], 1.0);
+        assert_eq!((&timings[1]["live"], &timings[2]["live"]), (&8.into(), &8.into()));
+    }
+    let table = succeeds(&folder, &format!("{common} --row-tolerance 10"));
+    assert!(table.contains("8 x 32 x 2000 f32") && table.contains("live rows"), "{table}");
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! `tokenloss bench`: the fused pass beside a copy of the same bytes.
+//! `tokenloss bench`: the fused pass beside a copy of the same bytes, or beside bare matrix products.
+
+mod linear;
 
 use crate::backend::{Choice, Engine, Timed};
 use crate::eval::Format;
 use crate::files::Stored;
+use crate::linear::Tiling;
 use crate::spec::Spec;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -17,14 +20,23 @@ use tokenloss::{Batch, Logits, Objective, Outputs, Reduction, Shape};
 
 /// Options of `tokenloss bench`.
 #[derive(Debug, Args)]
+#[command(mut_group(Tiling::GROUP, |tiling| tiling.requires("linear")))]
 pub(crate) struct Bench {
+    /// Time the linear form, from hidden states and a head, beside the matrix products that it cannot do without
+    #[arg(long)]
+    linear: bool,
+    /// Elements of a hidden state
+    #[arg(long, default_value_t = 2048, requires = "linear")]
+    dim: usize,
+    #[command(flatten)]
+    tiling: Tiling,
     /// Columns
     #[arg(long, default_value_t = 128_256)]
     vocab: usize,
     /// Rows
     #[arg(long, default_value_t = 256)]
     rows: usize,
-    /// Storage type of logits and gradient
+    /// Storage type of logits and gradient, or of hidden states, head and dhidden
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Format,
     #[command(flatten)]
@@ -59,10 +71,18 @@ impl Bench {
         let spec = Spec::parse(&self.objective)?;
         let engine = self.backend.open()?;
         let shape = Shape::new(self.rows, self.vocab)?;
+        if self.linear {
+            self.run_linear(&engine, &spec, shape)
+        } else {
+            self.run_logits(&engine, &spec, shape)
+        }
+    }
+
+    fn run_logits(&self, engine: &Engine, spec: &Spec, shape: Shape) -> Result<()> {
         let timings = match self.dtype {
-            Format::F32 => time::<f32>(&engine, &spec.objective, shape, self.runs),
-            Format::F16 => time::<f16>(&engine, &spec.objective, shape, self.runs),
-            Format::Bf16 => time::<bf16>(&engine, &spec.objective, shape, self.runs),
+            Format::F32 => time::<f32>(engine, &spec.objective, shape, self.runs),
+            Format::F16 => time::<f16>(engine, &spec.objective, shape, self.runs),
+            Format::Bf16 => time::<bf16>(engine, &spec.objective, shape, self.runs),
         }?;
         let dtype = tokenloss::Dtype::from(self.dtype);
         if self.json {
@@ -79,13 +99,8 @@ impl Bench {
             println!("{report:#}");
             return Ok(());
         }
-        let (rows, vocab, runs, on) = (self.rows, self.vocab, self.runs, engine.describe());
-        let threads = match engine {
-            Engine::Cpu(_) => format!("{} threads, ", rayon::current_num_threads()),
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(_) => String::new(),
-        };
-        println!("{rows} x {vocab} {dtype}, {}, {on}, {threads}median of {runs} runs", spec.text);
+        let what = format!("{} x {} {dtype}", self.rows, self.vocab);
+        println!("{what}, {}, {}", spec.text, self.conditions(engine));
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["", "ms", "GB/s", "ns per logit", "of the copy's time"]);
@@ -101,9 +116,38 @@ impl Bench {
         println!("{table}");
         Ok(())
     }
+
+    /// On what, and how often.
+    fn conditions(&self, engine: &Engine) -> String {
+        let threads = match engine {
+            Engine::Cpu(_) => format!("{} threads, ", rayon::current_num_threads()),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_) => String::new(),
+        };
+        format!("{}, {threads}median of {} runs", engine.describe(), self.runs)
+    }
 }
 
-/// What is timed, in this order in every round, so that drift hits all alike.
+/// The median time of each of `count` things, which take turns so that drift hits all alike.
+fn medians(runs: usize, count: usize, mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<Vec<f64>> {
+    let mut times = vec![Vec::new(); count];
+    for round in 0..=runs {
+        for (which, times) in times.iter_mut().enumerate() {
+            let time = seconds(which)?;
+            // The first round warms up.
+            if round > 0 {
+                times.push(time);
+            }
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_unstable_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    Ok(times.into_iter().map(median).collect())
+}
+
+/// What is timed.
 const WHAT: [(Timed, &str); 4] = [
     (Timed::Copy, "copy of the same bytes"),
     (Timed::OutOfPlace, "out of place"),
@@ -113,24 +157,14 @@ const WHAT: [(Timed, &str); 4] = [
 
 fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: usize) -> Result<Vec<Timing>> {
     let mut host: Option<Host<E>> = None;
-    let mut times: [Vec<f64>; WHAT.len()] = Default::default();
-    for round in 0..=runs {
-        for (&(timed, _), times) in WHAT.iter().zip(&mut times) {
-            let time = match engine.time_on_device(objective, shape, E::DTYPE, timed)? {
-                Some(seconds) => seconds,
-                None => host.get_or_insert_with(|| Host::new(shape)).time(engine, objective, timed)?,
-            };
-            // The first round warms up.
-            if round > 0 {
-                times.push(time);
-            }
+    let medians = medians(runs, WHAT.len(), |which| {
+        let (timed, _) = WHAT[which];
+        match engine.time_on_device(objective, shape, E::DTYPE, timed)? {
+            Some(seconds) => Ok(seconds),
+            None => host.get_or_insert_with(|| Host::new(shape)).time(engine, objective, timed),
         }
-    }
-    let medians = times.map(|mut times| {
-        times.sort_unstable_by(f64::total_cmp);
-        times[times.len() / 2]
-    });
-    let one = shape.elements() * E::DTYPE.bytes();
+    })?;
+    let (one, copy) = (shape.elements() * E::DTYPE.bytes(), medians[0]);
     let timing = |(seconds, &(timed, what)): (f64, &(Timed, &'static str))| {
         let bytes = if timed == Timed::LossesOnly { one } else { 2 * one };
         Timing {
@@ -139,7 +173,7 @@ fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: u
             bytes,
             gigabytes_per_second: bytes as f64 / seconds / 1e9,
             nanoseconds_per_logit: 1e9 * seconds / shape.elements() as f64,
-            ratio_to_copy: seconds / medians[0],
+            ratio_to_copy: seconds / copy,
         }
     };
     Ok(medians.into_iter().zip(&WHAT).map(timing).collect())

@@ -1,21 +1,19 @@
 //! `tokenloss place`: where a model and its data lie on the continuum.
 
-use crate::backend::{Choice, Engine};
+mod summaries;
+
+use crate::backend::Choice;
 use crate::draw::{self, Anchor, GREY, INK, Panel, text};
-use crate::files::{Input, Matrix, Output, Stored, write_tensors};
+use crate::files::{Input, Output, write_tensors};
+use crate::linear::{DEFAULT_BUDGET, budget};
 use crate::progress::Progress;
 use crate::spec::{COMPARED, Spec};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2, s};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::path::PathBuf;
-use tokenloss::half::{bf16, f16};
-use tokenloss::theory::weight;
-use tokenloss::{Batch, Dtype, IGNORE_INDEX, Logits, Nll, Outputs, Reduction, Shape};
+use tokenloss::{Budget, Diagnostics, Nll, RowObjective, RowSummary};
 
 /// Options of `tokenloss place`.
 #[derive(Debug, Args)]
@@ -23,12 +21,13 @@ pub(crate) struct Place {
     /// File with `logits [rows, vocab]` or `hidden [rows, dim]`, and `targets [rows]`
     #[arg(long, value_name = "FILE")]
     rows: PathBuf,
-    /// File with `lm_head [vocab, dim]`, for rows that hold hidden states: logits = hidden @ lm_head^T
+    /// File with `lm_head [vocab, dim]` (or `weight`) and optionally `bias [vocab]`, for rows that hold hidden
+    /// states: logits = hidden @ lm_head^T + bias
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
-    /// Most memory for logits, hidden states and head at a time
-    #[arg(long, default_value = "256MiB", value_name = "SIZE")]
-    memory: String,
+    /// Budget: the most bytes held of logits, beside the files themselves, such as 64MiB
+    #[arg(long, default_value = DEFAULT_BUDGET, value_parser = budget, value_name = "SIZE")]
+    memory: Budget,
     /// Mean p below which a model is called weak. The paper gives no number: halfway between its weak and
     /// its intermediate models
     #[arg(long, default_value_t = 0.285, value_name = "P")]
@@ -54,9 +53,11 @@ pub(crate) struct Place {
 struct Shares {
     objective: String,
     /// The share of the sum of W that falls to each tenth of [0, 1], which add up to 1.
-    weight_by_decile_of_p: [f64; 10],
+    weight_by_decile_of_p: [f64; Diagnostics::BUCKETS],
     /// `(sum W)^2 / sum W^2`.
     effective_tokens: f64,
+    /// Rows with a gradient.
+    live: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +78,8 @@ struct Report {
     geometric_mean_p: f64,
     share_above_055: f64,
     percentiles: Vec<Percentile>,
+    /// How many rows have a p in each tenth of [0, 1].
+    rows_by_decile_of_p: [usize; Diagnostics::BUCKETS],
     weights: Vec<Shares>,
     weak_below: f64,
     strong_from: f64,
@@ -84,9 +87,6 @@ struct Report {
     suggested: Vec<&'static str>,
     reason: String,
     caveats: [&'static str; 4],
-    /// Of the rows that are not ignored.
-    #[serde(skip)]
-    p: Vec<f64>,
 }
 
 const CAVEATS: [&str; 4] = [
@@ -106,44 +106,24 @@ impl Place {
             self.weak,
             self.strong
         );
-        let memory = bytes(&self.memory)?;
         draw::check_prefix(&self.out)?;
         let engine = self.backend.open()?;
         let input = Input::open(&self.rows)?;
         let progress = Progress::new();
         let named = self.rows.display();
-        let (vocab, targets, log_p) = if input.has("logits") {
-            let matrix = input.matrix("logits", "[rows, vocab]")?;
-            let targets = input.targets(matrix.rows)?;
-            let log_p = match matrix.dtype {
-                Dtype::F32 => of_logits::<f32>(&engine, matrix, &targets, memory, &progress),
-                Dtype::F16 => of_logits::<f16>(&engine, matrix, &targets, memory, &progress),
-                Dtype::Bf16 => of_logits::<bf16>(&engine, matrix, &targets, memory, &progress),
-            };
-            (matrix.columns, targets, log_p.with_context(|| named.to_string())?)
+        let (vocab, summaries) = if input.has("logits") {
+            summaries::of_logits(&engine, &input, self.memory, &progress)
         } else if input.has("hidden") {
-            let head = self
-                .head
-                .as_ref()
-                .with_context(|| format!("{named}: has hidden but no logits: --head is needed"))?;
-            let head_input = Input::open(head)?;
-            let lm_head = head_input.matrix("lm_head", "[vocab, dim]")?;
-            let hidden = input.matrix("hidden", "[rows, dim]")?;
-            ensure!(
-                hidden.columns == lm_head.columns,
-                "{named}: hidden has dim {}, but lm_head of {} has dim {}",
-                hidden.columns,
-                head.display(),
-                lm_head.columns
-            );
-            let targets = input.targets(hidden.rows)?;
-            let log_p = of_hidden(&engine, hidden, lm_head, &targets, memory, &progress);
-            (lm_head.rows, targets, log_p.with_context(|| named.to_string())?)
+            let head = self.head.as_ref();
+            let head =
+                head.with_context(|| format!("{named}: has hidden but no logits: --head is needed"))?;
+            summaries::of_linear(&engine, &input, &Input::open(head)?, self.memory, &progress)
         } else {
             bail!("{named}: has neither logits [rows, vocab] nor hidden [rows, dim]");
-        };
-        let report = self.report(engine.describe(), vocab, &targets, &log_p)?;
+        }?;
+        let report = self.report(engine.describe(), vocab, &summaries)?;
         if let Some(file) = &self.log_p {
+            let log_p: Vec<f32> = summaries.iter().map(|summary| summary.target.log_p as f32).collect();
             write_tensors(file, vec![("log_p", Output::floats(&log_p, &[log_p.len()]))])?;
             eprintln!("wrote {}", file.display());
         }
@@ -157,21 +137,14 @@ impl Place {
         Ok(())
     }
 
-    fn report(&self, backend: String, vocab: usize, targets: &[i32], log_p: &[f32]) -> Result<Report> {
-        let valid: Vec<f64> = log_p
-            .iter()
-            .zip(targets)
-            .filter(|(_, t)| **t != IGNORE_INDEX)
-            .map(|(l, _)| f64::from(*l))
-            .collect();
-        ensure!(!valid.is_empty(), "{}: all {} rows are ignored", self.rows.display(), targets.len());
-        let count = valid.len() as f64;
-        let p: Vec<f64> = valid.iter().map(|log_p| log_p.exp()).collect();
-        let mut sorted = p.clone();
+    fn report(&self, backend: String, vocab: usize, summaries: &[RowSummary<f64>]) -> Result<Report> {
+        let of_nll = diagnostics(&Nll, summaries);
+        let (rows, valid) = (summaries.len(), of_nll.count());
+        ensure!(valid > 0, "{}: all {rows} rows are ignored", self.rows.display());
+        let mut sorted: Vec<f64> = summaries.iter().map(|s| s.target.p()).filter(|p| !p.is_nan()).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        let mean_p = p.iter().sum::<f64>() / count;
-        let mean_log_p = valid.iter().sum::<f64>() / count;
-        let weights = Spec::parse_all(&COMPARED)?.into_iter().map(|spec| shares(&spec, &p)).collect();
+        let (mean_p, mean_log_p) = (of_nll.mean_p(), of_nll.mean_log_p());
+        let weights = Spec::parse_all(&COMPARED)?.iter().map(|spec| shares(spec, summaries)).collect();
         let (region, suggested, why) = if mean_p < self.weak {
             let why = "the model gives these labels little probability: nll pushes hardest on just these, while \
                        a prior-leaning objective has almost no gradient there and stalls";
@@ -191,17 +164,18 @@ impl Place {
             ("strong", vec!["power:alpha=1"], format!("mean p {mean_p:.4} is {} or more: {why}", self.strong))
         };
         Ok(Report {
-            rows: targets.len(),
-            ignored: targets.len() - valid.len(),
+            rows,
+            ignored: rows - valid,
             vocab,
             backend,
             mean_p,
             mean_log_p,
             geometric_mean_p: mean_log_p.exp(),
-            share_above_055: p.iter().filter(|p| **p > 0.55).count() as f64 / count,
+            share_above_055: sorted.iter().filter(|p| **p > 0.55).count() as f64 / valid as f64,
             percentiles: (1..20)
                 .map(|i| Percentile { percent: 5 * i, p: quantile(&sorted, f64::from(i) / 20.0) })
                 .collect(),
+            rows_by_decile_of_p: of_nll.rows,
             weights,
             weak_below: self.weak,
             strong_from: self.strong,
@@ -209,32 +183,12 @@ impl Place {
             suggested,
             reason: why_one_line(why),
             caveats: CAVEATS,
-            p,
         })
     }
 }
 
 fn why_one_line(text: String) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// `256MiB`, `1GB`, `4096`: bytes.
-fn bytes(text: &str) -> Result<usize> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kib" | "k" => 1024.0,
-        "mib" | "m" => 1024f64.powi(2),
-        "gib" | "g" => 1024f64.powi(3),
-        "kb" => 1e3,
-        "mb" => 1e6,
-        "gb" => 1e9,
-        _ => bail!("memory: '{text}' is no size, expected a number of bytes, KiB, MiB or GiB"),
-    };
-    match digits.parse::<f64>() {
-        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * unit) as usize),
-        _ => bail!("memory: '{text}' is no size, expected a number of bytes, KiB, MiB or GiB"),
-    }
 }
 
 /// Linear interpolation between the order statistics, as numpy does.
@@ -244,125 +198,23 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     below + (above - below) * at.fract()
 }
 
-fn shares(spec: &Spec, p: &[f64]) -> Shares {
-    let mut deciles = [0.0; 10];
-    let (mut sum, mut squares) = (0.0, 0.0);
-    for &p in p {
-        let w = weight(&spec.objective, p);
-        deciles[((p * 10.0) as usize).min(9)] += w;
-        sum += w;
-        squares += w * w;
-    }
-    let share = |x: f64| if sum > 0.0 { x / sum } else { 0.0 };
-    // Of weights so small that their squares vanish, the sum is what is left to say.
-    let effective_tokens = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-    Shares { objective: spec.text.clone(), weight_by_decile_of_p: deciles.map(share), effective_tokens }
-}
-
-/// How many rows fit, at `fixed` bytes once and `row` bytes each.
-fn rows_within(memory: usize, fixed: usize, row: usize, rows: usize) -> Result<usize> {
-    let least = fixed + row;
-    ensure!(memory >= least, "memory: {memory} bytes hold not even one row, the least that works is {least}");
-    Ok(((memory - fixed) / row).min(rows).max(1))
-}
-
-fn judge<E: Stored>(
-    engine: &Engine,
-    vocab: usize,
-    first: usize,
-    targets: &[i32],
-    logits: &[E],
-    log_p: &mut [f32],
-) -> Result<()> {
-    let batch = Batch::new(Shape::new(targets.len(), vocab)?, targets).map_err(|e| in_file(e, first))?;
-    let outputs = Outputs { log_p: Some(log_p), ..Outputs::default() };
-    engine.evaluate(&Nll.into(), Reduction::Sum, &batch, Logits::Read(logits), outputs).map_err(|error| {
-        match error.downcast::<tokenloss::Error>() {
-            Ok(error) => in_file(error, first).into(),
-            Err(error) => error,
-        }
-    })?;
-    Ok(())
-}
-
-/// The fault of a chunk, with the row's number in the file.
-fn in_file(error: tokenloss::Error, first: usize) -> tokenloss::Error {
-    use tokenloss::Error;
-    match error {
-        Error::Target { row, target, vocab } => Error::Target { row: row + first, target, vocab },
-        Error::NonFinite { row, .. } | Error::NoMass { row, .. } => error.in_row(row + first),
-        other => other,
+fn shares(spec: &Spec, summaries: &[RowSummary<f64>]) -> Shares {
+    let of = diagnostics(&spec.objective, summaries);
+    Shares {
+        objective: spec.text.clone(),
+        weight_by_decile_of_p: of.mass_shares(),
+        effective_tokens: of.effective_tokens(),
+        live: of.live,
     }
 }
 
-fn of_logits<E: Stored>(
-    engine: &Engine,
-    matrix: Matrix<'_>,
-    targets: &[i32],
-    memory: usize,
-    progress: &Progress,
-) -> Result<Vec<f32>> {
-    let (rows, vocab) = (matrix.rows, matrix.columns);
-    Shape::new(rows, vocab)?;
-    let chunk = rows_within(memory, 0, vocab * E::DTYPE.bytes(), rows)?;
-    let mut log_p = vec![0.0; rows];
-    progress.stage("rows", rows as u64);
-    for from in (0..rows).step_by(chunk) {
-        let to = (from + chunk).min(rows);
-        let logits = matrix.read::<E>(from, to);
-        judge(engine, vocab, from, &targets[from..to], &logits, &mut log_p[from..to])?;
-        progress.advance((to - from) as u64);
+/// What an objective makes of the rows, without another look at their logits.
+fn diagnostics<O: RowObjective>(objective: &O, summaries: &[RowSummary<f64>]) -> Diagnostics {
+    let mut diagnostics = Diagnostics::default();
+    for summary in summaries {
+        diagnostics.add(summary, &objective.of_row(summary).partials);
     }
-    progress.done();
-    Ok(log_p)
-}
-
-/// Rows of the head that are widened to f32 at a time.
-const HEAD_ROWS: usize = 1024;
-
-fn of_hidden(
-    engine: &Engine,
-    hidden: Matrix<'_>,
-    head: Matrix<'_>,
-    targets: &[i32],
-    memory: usize,
-    progress: &Progress,
-) -> Result<Vec<f32>> {
-    let (rows, dim, vocab) = (hidden.rows, hidden.columns, head.rows);
-    Shape::new(rows, vocab)?;
-    ensure!(dim > 0, "hidden: expected a dim of at least 1, got 0");
-    let float = size_of::<f32>();
-    let block = HEAD_ROWS.min(vocab);
-    let chunk = rows_within(memory, block * dim * float, (vocab + dim) * float, rows)?;
-    let mut log_p = vec![0.0; rows];
-    let mut logits = vec![0.0f32; chunk * vocab];
-    progress.stage("rows", (rows * vocab.div_ceil(block)) as u64);
-    for from in (0..rows).step_by(chunk) {
-        let to = (from + chunk).min(rows);
-        let states = hidden.read::<f32>(from, to);
-        let logits = &mut logits[..(to - from) * vocab];
-        // Rows are shared out among the threads, so that each writes memory of its own.
-        let part = (to - from).div_ceil(rayon::current_num_threads());
-        for first in (0..vocab).step_by(block) {
-            let last = (first + block).min(vocab);
-            let weights = head.read::<f32>(first, last);
-            let weights = ArrayView2::from_shape((last - first, dim), &weights)?;
-            logits.par_chunks_mut(part * vocab).zip(states.par_chunks(part * dim)).try_for_each(
-                |(logits, states)| -> Result<()> {
-                    let rows = states.len() / dim;
-                    let states = ArrayView2::from_shape((rows, dim), states)?;
-                    let mut logits = ArrayViewMut2::from_shape((rows, vocab), logits)?;
-                    let mut columns = logits.slice_mut(s![.., first..last]);
-                    general_mat_mul(1.0, &states, &weights.t(), 0.0, &mut columns);
-                    Ok(())
-                },
-            )?;
-            progress.advance((to - from) as u64);
-        }
-        judge(engine, vocab, from, &targets[from..to], logits, &mut log_p[from..to])?;
-    }
-    progress.done();
-    Ok(log_p)
+    diagnostics
 }
 
 fn print(report: &Report) {
@@ -390,16 +242,21 @@ fn print(report: &Report) {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     let deciles = (0..10).map(|i| format!(".{i}"));
     table.set_header(
-        ["objective".to_owned()].into_iter().chain(deciles).chain(["effective tokens".to_owned()]),
+        ["objective".to_owned()]
+            .into_iter()
+            .chain(deciles)
+            .chain(["effective tokens".to_owned(), "live rows".to_owned()]),
     );
     for shares in &report.weights {
         let cells = shares.weight_by_decile_of_p.map(|share| format!("{:.1}", 100.0 * share));
         let effective = format!("{:.1}", shares.effective_tokens);
-        table.add_row([shares.objective.clone()].into_iter().chain(cells).chain([effective]));
+        table.add_row(
+            [shares.objective.clone()].into_iter().chain(cells).chain([effective, shares.live.to_string()]),
+        );
     }
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     println!(
-        "share of the gradient weight W, in %, by tenth of p (from .0 to .1, ...); effective tokens: (sum W)^2 / sum W^2\n{table}\n"
+        "share of the gradient weight W, in %, by tenth of p (from .0 to .1, ...); effective tokens: (sum W)^2 / sum W^2; live\nrows: those with a gradient, all others cost no backward pass\n{table}\n"
     );
     println!("Why: {}.", report.reason);
     report.caveats.iter().for_each(|caveat| println!("- {caveat}"));
@@ -411,22 +268,22 @@ fn picture(report: &Report) -> Result<String> {
         text(area, &title, (40, 34), 27, INK, Anchor::Start)?;
         let subtitle = format!(
             "left: where the {} labels lie; right: which of them each objective learns from",
-            report.p.len()
+            report.rows - report.ignored
         );
         text(area, &subtitle, (40, 64), 18, GREY, Anchor::Start)?;
         let names: Vec<&str> = report.weights.iter().map(|shares| shares.objective.as_str()).collect();
         draw::legend(area, &names, (40, 98))?;
 
-        let mut bins = [0.0f64; 20];
-        report.p.iter().for_each(|p| bins[((p * 20.0) as usize).min(19)] += 100.0 / report.p.len() as f64);
+        let valid = (report.rows - report.ignored) as f64;
+        let bins = report.rows_by_decile_of_p.map(|rows| 100.0 * rows as f64 / valid);
         let ends = draw::ticks(0.0, 1.0, 5, "");
         let axis = |top: f64| draw::ticks(0.0, top, 5, " %");
         let top = bins.iter().copied().fold(1.0, f64::max) * 1.08;
         let left = Panel { frame: [120, 140, 590, 540], x: (0.0, 1.0), y: (0.0, top) };
-        left.axes(area, &ends, &axis(top), "p of the label", "share of labels")?;
+        left.axes(area, &ends, &axis(top), "p of the label, by tenths", "share of labels")?;
         for (bin, share) in bins.iter().enumerate() {
-            let (from, height) = left.at(bin as f64 / 20.0, *share);
-            let (to, bottom) = left.at((bin + 1) as f64 / 20.0, 0.0);
+            let (from, height) = left.at(bin as f64 / 10.0, *share);
+            let (to, bottom) = left.at((bin + 1) as f64 / 10.0, 0.0);
             draw::rectangle(area, [(from + 1, height), (to - 1, bottom)], draw::colour(7))?;
         }
         let (mean, _) = left.at(report.mean_p, 0.0);
