@@ -1,7 +1,7 @@
 //! # tokenloss
 //!
 //! Training objectives for language models as functions of a token's probability, with exact analytic gradients,
-//! fused so that no softmax is ever held in memory, on any CPU and on any Vulkan, Metal or DX12 GPU.
+//! fused so that neither softmax nor logits are ever held in memory, on any CPU and on any Vulkan, Metal or DX12 GPU.
 //!
 //! Instead of `-log p` train on an `f(p)`: `1 - p`, `(1 - p^alpha) / alpha`, a thresholded form, and so on. Which
 //! one wins depends on how strong the model already is on the data, and on how noisy the data are ("Beyond Log
@@ -21,6 +21,8 @@
 //! assert!((totals.loss() - 0.999).abs() < 1e-6);
 //! # Ok::<(), tokenloss::Error>(())
 //! ```
+//!
+//! From hidden states and a head, without logits, it is [`EvaluateLinear::evaluate_linear`] on a [`Linear`].
 //!
 //! * [`core`] (all of it re-exported here): the objectives, their theory, and the oracle. `no_std`.
 //! * [`cpu`] (feature `cpu`, on by default): `f32`, `f16` and `bf16` at close to the speed of a copy.

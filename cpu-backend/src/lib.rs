@@ -28,13 +28,43 @@
 //! # Ok::<(), tokenloss_core::Error>(())
 //! ```
 //!
+//! From hidden states and a head, without logits:
+//!
+//! ```
+//! use tokenloss_core::{
+//!     Batch, EvaluateLinear, Linear, LinearGradients, LinearOptions, Nll, Outputs, Reduction, Shape,
+//! };
+//! use tokenloss_cpu::Cpu;
+//!
+//! let (rows, dim, vocab) = (2, 4, 3);
+//! let (hidden, weight) = (vec![0.5f32; rows * dim], vec![0.25f32; vocab * dim]);
+//! let mut dhidden = vec![0.0f32; rows * dim];
+//! let mut dweight = vec![0.0f32; vocab * dim];
+//!
+//! let batch = Batch::new(Shape::new(rows, vocab)?, &[0, 2])?;
+//! let totals = Cpu::new().evaluate_linear(
+//!     &Nll,
+//!     Reduction::default(),
+//!     &Linear::new(batch, dim, &hidden, &weight)?,
+//!     &LinearOptions::default(),
+//!     LinearGradients { dhidden: Some(&mut dhidden), dweight: Some(&mut dweight), dbias: None },
+//!     Outputs::default(),
+//! )?;
+//! assert!((totals.loss() - 3f64.ln()).abs() < 1e-6);
+//! // All classes have the same weight, so that no direction of a hidden state helps any of them.
+//! assert!(dhidden.iter().all(|d| d.abs() < 1e-7));
+//! # Ok::<(), tokenloss_core::Error>(())
+//! ```
+//!
 //! * **Threads.** Rows are spread over the current rayon pool; run inside `ThreadPool::install` for another.
 //!   Results do not depend on the number of threads, bit for bit.
 //! * **Levels.** One set of kernels, compiled for each [`Level`]: portable, AVX2 with FMA, AVX-512, NEON.
 //! * **Numbers.** Exponentials in `f32` at most 1.2 ULP off, sums of one block of 4,096 logits in `f32`, all that
 //!   joins blocks and rows and all of the objective in `f64`. A gradient entry below 1.2e-38, the least normal
 //!   `f32`, is 0.
-//! * **Memory.** One scratch row of `vocab` `f32`s for each thread, kept for the next call.
+//! * **Memory.** One scratch row of `vocab` `f32`s for each thread, kept for the next call. The linear form holds
+//!   [`Budget`](tokenloss_core::Budget) bytes beside inputs and outputs; the crate `gemm` keeps a buffer of the
+//!   second-level cache's size for each thread beside that.
 #![deny(missing_docs)]
 
 mod evaluate;

@@ -36,6 +36,11 @@
 //! submits, reads nothing back, and takes each tensor as a part of any buffer. Batches that exceed a binding or
 //! a dispatch are split; [`requirements`] says beforehand what a shape takes.
 //!
+//! **Without logits.** [`Kernels::encode_linear`] takes hidden states and a head, and holds a tile of logits that the
+//! [`Budget`](tokenloss_core::Budget) allows: matrix products in register tiles with f32 sums, split over bindings and
+//! dispatches, of live rows only. [`Gpu`] implements [`EvaluateLinear`](tokenloss_core::EvaluateLinear).
+//! [`CooperativeMatrix`] is an experimental rung for those products, on request.
+//!
 //! **Accuracy.** Arithmetic is f32; exponentials and logarithms are polynomials of this crate's own, because
 //! drivers' lose the digits that a confident row needs. A row's gradient keeps its relative accuracy at margins
 //! up to 80; below -87 an exponential is 0.
