@@ -23,8 +23,8 @@ pub(crate) struct Eval {
     /// optionally `weights [rows]` (f32)
     #[arg(long, value_name = "FILE", group = "input")]
     logits: Option<PathBuf>,
-    /// File with `hidden [rows, dim]` in place of logits, targets and weights as above: logits = hidden @ lm_head^T +
-    /// bias, never held as a whole
+    /// File with `hidden [rows, dim]` instead, and targets and weights as above. The logits are hidden @ lm_head^T +
+    /// bias, and are never held as a whole
     #[arg(long, value_name = "FILE", group = "input", requires = "head")]
     hidden: Option<PathBuf>,
     /// File with `lm_head [vocab, dim]` (or `weight`) and optionally `bias [vocab]`. Where hidden, head and bias are

@@ -142,3 +142,19 @@ impl<E: Stored> LinearTensors<'_, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(budget(DEFAULT_BUDGET).unwrap(), Budget::default());
+        for (text, bytes) in [("4096", 4096), ("1.5 KiB", 1536), ("2GB", 2_000_000_000), ("1g", 1 << 30)] {
+            assert_eq!(budget(text).unwrap(), Budget(bytes), "{text}");
+        }
+        for text in ["", "0", "-1", "MiB", "1PB", "inf", "1e999"] {
+            assert!(budget(text).is_err(), "{text}");
+        }
+    }
+}

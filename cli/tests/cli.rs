@@ -418,6 +418,7 @@ fn a_bad_option_is_named() {
     fails(&folder, "bench --dim 8", &["--linear"]);
     fails(&folder, "bench --memory 1MiB", &["--linear"]);
     fails(&folder, "bench --linear --dim 0", &["dim", "got 0"]);
+    fails(&folder, "bench --linear --dim 99999999999999999", &["dim", "got 99999999999999999"]);
     fails(&folder, "bench --linear --dim 8 --vocab 100 --memory 1", &["budget", "1 bytes", "at least"]);
     fails(&folder, "objectives --json --svg picture.jpg", &["picture.jpg", "jpg", "svg or png"]);
     assert!(succeeds(&folder, "--help").contains("continuum"));

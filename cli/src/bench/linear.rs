@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 use tokenloss::cpu::bare_products;
 use tokenloss::half::{bf16, f16};
-use tokenloss::{Batch, Dtype, Linear, LinearGradients, Outputs, Reduction, Shape};
+use tokenloss::{Batch, Dtype, Error, Linear, LinearGradients, Outputs, Reduction, Shape};
 
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,9 @@ impl Bench {
         reference: usize,
     ) -> Result<Vec<Timing>> {
         let (rows, vocab, dim) = (shape.rows(), shape.vocab(), self.dim);
+        if dim == 0 || dim > i32::MAX as usize {
+            return Err(Error::Dim { dim }.into());
+        }
         let options = self.tiling.options();
         // Logits with a standard deviation of 3, whatever the dim.
         let hidden = random::<E>(rows, dim, 1.0);
@@ -159,7 +162,7 @@ impl Bench {
 /// A matrix of numbers between `-scale` and `scale`, the same on every machine.
 fn random<E: Stored>(rows: usize, columns: usize, scale: f64) -> Vec<E> {
     let mut values = vec![E::default(); rows * columns];
-    values.par_chunks_mut(columns.max(1)).enumerate().for_each(|(row, values)| {
+    values.par_chunks_mut(columns).enumerate().for_each(|(row, values)| {
         let mut rng = ChaCha8Rng::seed_from_u64(row as u64);
         values.iter_mut().for_each(|value| *value = E::from_f32(rng.random_range(-scale..scale) as f32));
     });

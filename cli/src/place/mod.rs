@@ -22,7 +22,7 @@ pub(crate) struct Place {
     #[arg(long, value_name = "FILE")]
     rows: PathBuf,
     /// File with `lm_head [vocab, dim]` (or `weight`) and optionally `bias [vocab]`, for rows that hold hidden
-    /// states: logits = hidden @ lm_head^T + bias
+    /// states: logits = hidden @ lm_head^T + bias. Where they are not of one type, all are taken as f32
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
     /// Budget: the most bytes held of logits, beside the files themselves, such as 64MiB
