@@ -192,7 +192,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
                 chunk.load(rows.iter().copied());
                 for columns in chunk.tiles() {
                     chunk.summarise(&columns, moment, rows, &mut of_chunk);
-                    call.judge(rows, &of_chunk);
+                    call.judge(rows.iter().copied().zip(&of_chunk));
                     let live = call.live(rows, scale);
                     chunk.keep(&live, gradients.dhidden.is_some());
                     chunk.push_back(&live, &columns, &mut gradients);
@@ -204,8 +204,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
         } else {
             let mut parts = vec![RowPart::empty(); linear.rows()];
             self::parts(&mut chunk, plan, &rows, moment, &mut parts);
-            let parts: Vec<_> = rows.iter().map(|&row| parts[row]).collect();
-            call.judge(&rows, &parts);
+            call.judge(rows.iter().map(|&row| (row, &parts[row])));
         }
         let mut totals = Totals::of_rows(batch, reduction, call.judged.iter().map(Judged::verdict));
         if gradients.any() {
@@ -238,8 +237,8 @@ struct Call<'a, O> {
 }
 
 impl<O: RowObjective> Call<'_, O> {
-    fn judge(&mut self, rows: &[usize], parts: &[RowPart]) {
-        for (&row, part) in rows.iter().zip(parts) {
+    fn judge<'p>(&mut self, rows: impl Iterator<Item = (usize, &'p RowPart)>) {
+        for (row, part) in rows {
             let (judged, fault) = Judged::of_part(self.objective, self.batch, row, part);
             self.judged[row] = judged;
             self.fault = self.fault.and(fault);

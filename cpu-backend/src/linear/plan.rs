@@ -1,5 +1,6 @@
 //! From a budget of bytes to chunks.
 
+use super::chunk::Live;
 use super::worker::Worker;
 use tokenloss_core::{Element, Error, Judged, Linear, LinearOptions, RowPart};
 
@@ -42,7 +43,8 @@ impl Plan {
         let budget = options.budget.0;
         let least = most_columns.min(STEP);
         let needed =
-            (costs.fixed() + costs.row(least)).div_ceil(3).max(costs.worker::<E>(1, least, costs.dim)) * 4;
+            (costs.fixed() + costs.row(least, least)).div_ceil(3).max(costs.worker::<E>(1, least, costs.dim))
+                * 4;
         if budget < needed {
             return Err(Error::Budget { needed, budget });
         }
@@ -50,20 +52,25 @@ impl Plan {
         let for_workers = budget / 4;
         let for_tile = budget - for_workers - costs.fixed();
         let mut block = most_columns.min(BLOCK);
-        let mut rows = (for_tile / costs.row(most_columns)).min(most_rows);
+        let mut rows = (for_tile / costs.row(most_columns, block)).min(most_rows);
         let whole = rows >= most_rows.min(LEAST_ROWS);
         if !whole {
-            rows = (for_tile / costs.row(block)).clamp(1, most_rows.min(MOST_ROWS));
+            rows = (for_tile / costs.row(block, block)).clamp(1, most_rows.min(MOST_ROWS));
         }
-        while costs.worker::<E>(rows, block, costs.dim) > for_workers {
-            match (rows, block) {
-                (1, block) if block <= least => break,
-                (1, _) => block = (block / 2).next_multiple_of(STEP),
-                _ => rows = rows.div_ceil(2),
+        // A thread's matrices shrink by the longer side.
+        while costs.worker::<E>(rows, block, costs.dim) > for_workers && (rows > 1 || block > least) {
+            if rows >= block || block <= least {
+                rows = rows.div_ceil(2);
+            } else {
+                block = (block / 2).next_multiple_of(STEP);
             }
         }
-        let columns =
-            if whole { most_columns } else { costs.columns(for_tile / rows).clamp(least, most_columns) };
+        let columns = if whole {
+            rows = rows.min(for_tile / costs.row(most_columns, block)).max(1);
+            most_columns
+        } else {
+            costs.columns(for_tile / rows, block).clamp(least, most_columns)
+        };
         // Whole blocks, while there is more than one.
         let columns =
             if columns < most_columns && columns > block { columns / block * block } else { columns };
@@ -92,21 +99,23 @@ struct Costs {
 }
 
 impl Costs {
-    /// What is known of every row of the batch, until the end.
+    /// What is known of every row of the batch, until the end, and its part until it is judged, or what is left to do
+    /// from then on.
     fn fixed(&self) -> usize {
-        self.rows * (size_of::<Judged>() + size_of::<RowPart>() + 2 * size_of::<usize>())
+        let before_or_after = size_of::<RowPart>().max(size_of::<Live>());
+        self.rows * (size_of::<Judged>() + before_or_after + size_of::<usize>())
     }
 
-    /// A row of a chunk: its logits, its parts, its hidden state and that one's gradient.
-    fn row(&self, columns: usize) -> usize {
-        let logits = columns * size_of::<f32>() + columns.div_ceil(BLOCK) * size_of::<RowPart>();
+    /// A row of a chunk: its logits, the part of each block, its hidden state and that one's gradient.
+    fn row(&self, columns: usize, block: usize) -> usize {
+        let logits = columns * size_of::<f32>() + columns.div_ceil(block) * size_of::<RowPart>();
         logits + 2 * self.dim * size_of::<f32>()
     }
 
     /// The columns of a row that takes so many bytes, or a few fewer.
-    fn columns(&self, row: usize) -> usize {
-        let logits = row.saturating_sub(self.row(0) + size_of::<RowPart>());
-        logits * BLOCK / (BLOCK * size_of::<f32>() + size_of::<RowPart>())
+    fn columns(&self, row: usize, block: usize) -> usize {
+        let logits = row.saturating_sub(self.row(0, block) + size_of::<RowPart>());
+        logits * block / (block * size_of::<f32>() + size_of::<RowPart>())
     }
 
     /// A thread: the panel of a weight in 16 bits, a block's bias, what the filter gathers, and what the GEMM crate packs.

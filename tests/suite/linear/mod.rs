@@ -4,6 +4,7 @@ mod bad_input;
 mod gradients;
 mod inputs;
 mod live;
+mod real;
 mod repeat;
 mod shards;
 mod truth;
