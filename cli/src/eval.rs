@@ -27,7 +27,7 @@ pub(crate) struct Eval {
     /// bias, and are never held as a whole
     #[arg(long, value_name = "FILE", group = "input", requires = "head")]
     hidden: Option<PathBuf>,
-    /// File with `lm_head [vocab, dim]` (or `weight`) and optionally `bias [vocab]`. Where hidden, head and bias are
+    /// File with `lm_head [vocab, dim]` (or `lm_head.weight`, `weight`) and optionally `bias [vocab]`. Where hidden, head and bias are
     /// not of one type, all are taken as f32, which is exact
     #[arg(long, value_name = "FILE", conflicts_with = "logits")]
     head: Option<PathBuf>,

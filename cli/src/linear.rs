@@ -63,10 +63,14 @@ pub(crate) struct StoredLinear<'a> {
     bias: Option<Matrix<'a>>,
 }
 
+/// What a head is called: by us, in checkpoints as they are shared, as a layer by itself, and where it is tied to the
+/// embedding.
+const HEADS: [&str; 4] = ["lm_head", "lm_head.weight", "weight", "model.embed_tokens.weight"];
+
 impl<'a> StoredLinear<'a> {
-    /// `hidden [rows, dim]` of one file; `lm_head [vocab, dim]`, or `weight`, and `bias [vocab]` of the other.
+    /// `hidden [rows, dim]` of one file; `lm_head [vocab, dim]`, or another of [`HEADS`], and `bias [vocab]` of the other.
     pub(crate) fn of(rows: &'a Input, head: &'a Input) -> Result<Self> {
-        let name = if head.has("weight") && !head.has("lm_head") { "weight" } else { "lm_head" };
+        let name = HEADS.into_iter().find(|name| head.has(name)).unwrap_or(HEADS[0]);
         let (hidden, matrix) = (rows.matrix("hidden", "[rows, dim]")?, head.matrix(name, "[vocab, dim]")?);
         ensure!(
             hidden.columns == matrix.columns,

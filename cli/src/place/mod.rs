@@ -21,7 +21,7 @@ pub(crate) struct Place {
     /// File with `logits [rows, vocab]` or `hidden [rows, dim]`, and `targets [rows]`
     #[arg(long, value_name = "FILE")]
     rows: PathBuf,
-    /// File with `lm_head [vocab, dim]` (or `weight`) and optionally `bias [vocab]`, for rows that hold hidden
+    /// File with `lm_head [vocab, dim]` (or `lm_head.weight`, `weight`) and optionally `bias [vocab]`, for rows that hold hidden
     /// states: logits = hidden @ lm_head^T + bias. Where they are not of one type, all are taken as f32
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
