@@ -115,10 +115,11 @@ fn row_partials_scaled(partials: RowPartials, weight: f32) -> RowPartials {
   return RowPartials(partials.d_target * weight, partials.d_lse * weight, partials.d_entropy * weight);
 }
 
-// Whether the row has any gradient that a normal f32 can hold.
+// Whether the row has any gradient that a normal f32 can hold. NaN is live. By bits, because comparisons may not see
+// a NaN and drivers differ on subnormals.
 fn row_partials_is_live(partials: RowPartials) -> bool {
-  let most = max(max(abs(partials.d_target), abs(partials.d_lse)), abs(partials.d_entropy));
-  return most >= 0x1p-126;
+  let bits = bitcast<vec3<u32>>(vec3<f32>(partials.d_target, partials.d_lse, partials.d_entropy));
+  return any((bits & vec3<u32>(0x7fffffffu)) >= vec3<u32>(0x00800000u));
 }
 
 // An upper bound of sum_j |dL/dz_j|.

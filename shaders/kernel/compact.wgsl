@@ -5,6 +5,11 @@
 // The count once more, in a buffer that is a uniform to whom it steers.
 @group(0) @binding(13) var<storage, read_write> listed_count: array<u32>;
 
+// Neither is less than 0, so that without their signs the bits compare as they do, and NaN is above every tolerance.
+fn reaches(norm: f32) -> bool {
+  return (bitcast<u32>(norm) & 0x7fffffffu) >= (bitcast<u32>(params.row_tolerance) & 0x7fffffffu);
+}
+
 fn is_listed(row: u32) -> bool {
   if (targets[params.targets_first + row] == -100) {
     return false;
@@ -17,7 +22,7 @@ fn is_listed(row: u32) -> bool {
     let partials = record_partials(row);
     let scaled = row_partials_scaled(partials, scale_of(row));
     live = row_partials_is_live(row_partials_scaled(partials, weight_if_scaled(row)))
-      && row_partials_norm_bound(scaled, record_summary(row)) >= params.row_tolerance;
+      && reaches(row_partials_norm_bound(scaled, record_summary(row)));
   }
   records[record_of(row) + RECORD_LIVE] = u32(live);
   return live;

@@ -44,12 +44,7 @@ impl Kernels {
         for (into, dispatch) in bytes.chunks_exact_mut(slot as usize).zip(dispatches) {
             into[..Params::BYTES].copy_from_slice(&dispatch.uniform);
         }
-        let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("tokenloss uniforms"),
-            size: bytes.len() as u64,
-            usage: wgpu::BufferUsages::UNIFORM,
-            mapped_at_creation: true,
-        });
+        let uniforms = self.create_buffer(bytes.len() as u64, wgpu::BufferUsages::UNIFORM, true);
         match uniforms.slice(..).get_mapped_range_mut() {
             Ok(mut mapped) => mapped.copy_from_slice(&bytes),
             // A lost device maps nothing.

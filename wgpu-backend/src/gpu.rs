@@ -234,8 +234,18 @@ impl Gpu {
         })
     }
 
+    /// Whether one buffer holds so many bytes.
+    pub(crate) fn check_buffer(&self, needed: u64) -> Result<(), GpuError> {
+        let has = self.device.limits().max_buffer_size;
+        if needed > has {
+            return Err(GpuError::MissingLimit { limit: "max_buffer_size", needed, has });
+        }
+        Ok(())
+    }
+
     /// A buffer with these words in it.
     pub(crate) fn upload(&self, words: &[u32]) -> Result<wgpu::Buffer, GpuError> {
+        self.check_buffer(size_of_val(words) as u64)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tokenloss slice"),

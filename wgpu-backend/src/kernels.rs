@@ -27,6 +27,9 @@ pub struct Kernels {
     pub(crate) nothing: wgpu::Buffer,
     pub(crate) cooperative: Option<CooperativeMatrix>,
     pub(crate) pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+    /// Bytes of all buffers created so far.
+    #[cfg(test)]
+    pub(crate) allocated: std::sync::atomic::AtomicU64,
 }
 
 /// What the gradient is divided by, with the counts that a host may know already.
@@ -130,6 +133,8 @@ impl Kernels {
             cooperative: None,
             limits,
             pipelines: Mutex::default(),
+            #[cfg(test)]
+            allocated: Default::default(),
         })
     }
 
@@ -325,20 +330,23 @@ impl Kernels {
     }
 
     pub(crate) fn scratch_buffer(&self, size: u64) -> wgpu::Buffer {
-        self.scratch_for(size, wgpu::BufferUsages::STORAGE)
+        self.create_buffer(size, wgpu::BufferUsages::STORAGE, false)
     }
 
     /// For [`binding::COUNT`].
     pub(crate) fn count_buffer(&self) -> wgpu::Buffer {
-        self.scratch_for(COUNT_BYTES, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM)
+        self.create_buffer(COUNT_BYTES, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM, false)
     }
 
-    fn scratch_for(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    /// All that a call creates on the device.
+    pub(crate) fn create_buffer(&self, size: u64, usage: wgpu::BufferUsages, mapped: bool) -> wgpu::Buffer {
+        #[cfg(test)]
+        self.allocated.fetch_add(size, std::sync::atomic::Ordering::Relaxed);
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tokenloss scratch"),
             size,
             usage,
-            mapped_at_creation: false,
+            mapped_at_creation: mapped,
         })
     }
 

@@ -15,6 +15,9 @@ use tokenloss_shaders::{
 /// Lanes of a product's workgroup: each computes 4 x 4 of its 64 x 64 sums.
 const PRODUCT_LANES: u32 = 256;
 
+/// Workgroup memory of a product, by whichever tiles.
+const PRODUCT_BYTES: u32 = 12 << 10;
+
 /// The buffers that a call creates.
 struct Scratch {
     tile: wgpu::Buffer,
@@ -50,7 +53,7 @@ impl Kernels {
     /// [`GpuError::Usage`], [`GpuError::Overlap`]. [`GpuError::Core`] for shape, dim, columns (a shard knows no whole row),
     /// denominator, budget, chunks, tolerances. [`GpuError::RowTooLarge`] where a row of the weight exceeds a binding;
     /// [`GpuError::Unsupported`] for a block tolerance; [`GpuError::MissingLimit`] on a device with workgroups of fewer than
-    /// 256; [`GpuError::Parameters`], [`GpuError::Shader`] for the objective. Nothing is recorded then.
+    /// 256 or of less than 12 KiB; [`GpuError::Parameters`], [`GpuError::Shader`] for the objective. Nothing is recorded then.
     pub fn encode_linear(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -103,7 +106,7 @@ impl Kernels {
 
         let mut dispatches = Vec::new();
         let gradient = parts.has_gradient();
-        let fused = gradient && plan.columns == data.vocab && scale != Scale::Kept;
+        let fused = plan.is_fused(&request);
         if fused {
             call.totals(scale, 0, &mut dispatches);
         }
@@ -194,13 +197,14 @@ impl Kernels {
     }
 
     fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
-        if self.lanes < PRODUCT_LANES {
-            let limit = "max_compute_invocations_per_workgroup";
-            return Err(GpuError::MissingLimit {
-                limit,
-                needed: PRODUCT_LANES.into(),
-                has: self.lanes.into(),
-            });
+        let bytes = self.limits.max_compute_workgroup_storage_size;
+        for (limit, needed, has) in [
+            ("max_compute_invocations_per_workgroup", PRODUCT_LANES, self.lanes),
+            ("max_compute_workgroup_storage_size", PRODUCT_BYTES, bytes),
+        ] {
+            if has < needed {
+                return Err(GpuError::MissingLimit { limit, needed: needed.into(), has: has.into() });
+            }
         }
         Plan::new(request, &self.cut)
     }
@@ -413,14 +417,13 @@ impl<'a> Call<'a> {
     /// The parts of a tile whose rows of these matrices each lie in one binding, and in which no dispatch is too long.
     fn slices(&self, columns: &Range<usize>, dweight: bool) -> Vec<Range<usize>> {
         let Parts { data, weight, dweight: out, .. } = self.parts;
-        let room = self.kernels.cut.binding - self.kernels.cut.alignment;
-        let most = |row: usize| usize::try_from(room / row as u64).unwrap_or(usize::MAX);
-        let mut step = self.plan.most_columns(data.dim).min(most(data.dim * data.dtype.bytes()));
+        let mut bytes = data.dtype.bytes();
         let mut ends: Vec<usize> = weight.iter().map(|piece| piece.rows.end).collect();
         if let (true, Some(out)) = (dweight, out) {
-            step = step.min(most(4 * data.dim));
+            bytes = 4;
             ends.extend(out.iter().map(|piece| piece.rows.end));
         }
+        let step = self.plan.most_columns(&self.kernels.cut, data.dim, data.dim * bytes);
         ends.sort_unstable();
         let mut slices = Vec::new();
         let mut next = columns.start;
@@ -566,37 +569,111 @@ impl<'a> Call<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenloss_core::Budget;
+    use crate::LinearRequirements;
+    use std::sync::atomic::Ordering::Relaxed;
+    use tokenloss_core::{Budget, Denominator, Nll};
+
+    const ROWS: usize = 300;
+    const DIM: usize = 65;
+    const VOCAB: usize = 5_001;
+
+    /// Bytes of the buffers that a call creates, and what was said of it.
+    fn encode(
+        kernels: &Kernels,
+        options: LinearOptions,
+        reduction: Reduction,
+        [dhidden, dweight, dbias, records, totals]: [bool; 5],
+    ) -> (u64, LinearRequirements) {
+        let buffer = |bytes: usize| {
+            kernels.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes.next_multiple_of(4) as u64,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        };
+        let inputs = [2 * ROWS * DIM, 2 * VOCAB * DIM, 4 * ROWS].map(buffer);
+        let outputs = [4 * ROWS * DIM, 4 * VOCAB * DIM, 4 * VOCAB, 64 * ROWS, 36].map(buffer);
+        let part = |buffer| {
+            let size = wgpu::BufferSize::new(wgpu::Buffer::size(buffer));
+            wgpu::BufferBinding { buffer, offset: 0, size }
+        };
+        let job = LinearJob {
+            data: LinearData {
+                rows: ROWS,
+                dim: DIM,
+                vocab: VOCAB,
+                columns: 0..VOCAB,
+                dtype: Dtype::F16,
+                hidden: part(&inputs[0]),
+                weight: vec![part(&inputs[1])],
+                bias: None,
+                targets: part(&inputs[2]),
+            },
+            objective: &Nll,
+            reduction,
+            weights: None,
+            gradients: LinearBuffers {
+                dhidden: dhidden.then(|| (part(&outputs[0]), Dtype::F32)),
+                dweight: dweight.then(|| vec![part(&outputs[1])]),
+                dbias: dbias.then(|| part(&outputs[2])),
+            },
+            records: records.then(|| part(&outputs[3])),
+            totals: totals.then(|| part(&outputs[4])),
+            options,
+            non_finite: NonFinite::Error,
+        };
+        let before = kernels.allocated.load(Relaxed);
+        let mut encoder = kernels.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        kernels.encode_linear(&mut encoder, &job).unwrap();
+        let request = request_of(&job.data, &job.gradients, [records, totals], job.reduction, job.options);
+        (kernels.allocated.load(Relaxed) - before, kernels.linear_requirements(&request).unwrap())
+    }
 
     #[test]
-    fn scratch_is_what_the_requirements_say() {
-        let (device, _) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-        let kernels = Kernels::new(&device).unwrap();
-        for budget in [1 << 20, 64 << 20] {
-            for [dhidden, records, totals] in
-                [[true, true, false], [true, false, true], [false, false, false]]
-            {
-                let request = LinearRequest {
-                    rows: 1000,
-                    dim: 577,
-                    columns: 32_001,
-                    dtype: Dtype::F16,
-                    reduction: Reduction::default(),
-                    dhidden,
-                    dweight: true,
-                    dbias: true,
-                    records,
-                    totals,
-                    options: LinearOptions { budget: Budget(budget), ..LinearOptions::default() },
-                };
-                let plan = kernels.linear_plan(&request).unwrap();
-                let Scratch { tile, list, count, sums, records, totals } =
-                    Scratch::new(&kernels, &request, &plan);
-                let mut bytes = tile.size() + list.size() + count.size();
-                bytes += [sums, records, totals].iter().flatten().map(wgpu::Buffer::size).sum::<u64>();
-                assert_eq!(bytes, kernels.linear_requirements(&request).unwrap().scratch_bytes);
-                assert!(bytes <= budget as u64);
+    fn a_call_creates_what_the_requirements_say() {
+        // A binding of 1 MiB cuts the weight, of 650 KB, and its gradient, of 1.3 MB.
+        let low = wgpu::Limits { max_storage_buffer_binding_size: 1 << 20, ..wgpu::Limits::default() };
+        for limits in [wgpu::Limits::default(), low] {
+            let description = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+            let (device, _queue) = wgpu::Device::noop(&description);
+            let kernels = Kernels::new(&device).unwrap();
+            for budget in [100_000, 1 << 20, 16 << 20] {
+                let options = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
+                for reduction in [Reduction::default(), Reduction::Mean(Denominator::Kept)] {
+                    for wanted in 0..32 {
+                        let wanted = [1, 2, 4, 8, 16].map(|bit| wanted & bit != 0);
+                        let (bytes, needs) = encode(&kernels, options, reduction, wanted);
+                        assert_eq!(bytes, needs.scratch_bytes + needs.uniform_bytes, "{budget} {wanted:?}");
+                        assert!(needs.scratch_bytes <= budget as u64);
+                        assert!(budget < 1 << 20 || 10 * bytes <= 11 * budget as u64, "{needs:?}");
+                    }
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_device_with_too_little_workgroup_memory_is_told_so() {
+        let limits = wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..wgpu::Limits::default() };
+        let description = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let kernels = Kernels::new(&wgpu::Device::noop(&description).0).unwrap();
+        let request = LinearRequest {
+            rows: ROWS,
+            dim: DIM,
+            columns: VOCAB,
+            dtype: Dtype::F32,
+            reduction: Reduction::default(),
+            dhidden: true,
+            dweight: false,
+            dbias: false,
+            records: false,
+            totals: false,
+            options: LinearOptions::default(),
+        };
+        assert_eq!(
+            kernels.linear_plan(&request).unwrap_err().to_string(),
+            "max_compute_workgroup_storage_size: expected at least 12288, the device has 8192"
+        );
     }
 }

@@ -54,7 +54,6 @@ impl Gpu {
     ) -> Result<Uploaded, GpuError> {
         let (batch, dim) = (linear.batch(), linear.dim());
         let rows = self.piece_rows(dim * E::DTYPE.bytes())?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let weights = batch.weights().map(|weights| self.upload(bytemuck::cast_slice(weights)));
         Ok(Uploaded {
             hidden: self.upload(&words_of(linear.hidden()))?,
@@ -68,9 +67,15 @@ impl Gpu {
             weights: weights.transpose()?,
             records: match records {
                 Some(words) => self.upload(words)?,
-                None => self.buffer((linear.rows() * RECORD_WORDS * 4) as u64, usage),
+                None => self.result((linear.rows() * RECORD_WORDS * 4) as u64)?,
             },
         })
+    }
+
+    /// A buffer that is written and brought back.
+    fn result(&self, bytes: u64) -> Result<wgpu::Buffer, GpuError> {
+        self.check_buffer(bytes)?;
+        Ok(self.buffer(bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC))
     }
 
     fn upload_gradients<G: Element>(
@@ -79,14 +84,13 @@ impl Gpu {
         gradients: &LinearGradients<'_, G>,
     ) -> Result<Gradients, GpuError> {
         let rows = self.piece_rows(4 * dim)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let bytes = |values: &[G]| ((values.len() * G::DTYPE.bytes()) as u64).next_multiple_of(4);
         let dweight = gradients.dweight.as_ref().map(|dweight| {
             dweight.chunks(rows * dim).map(|piece| self.upload(bytemuck::cast_slice(piece))).collect()
         });
         let dbias = gradients.dbias.as_ref().map(|dbias| self.upload(bytemuck::cast_slice(dbias)));
         Ok(Gradients {
-            dhidden: gradients.dhidden.as_ref().map(|dhidden| self.buffer(bytes(dhidden), usage)),
+            dhidden: gradients.dhidden.as_ref().map(|dhidden| self.result(bytes(dhidden))).transpose()?,
             dweight: dweight.transpose()?,
             dbias: dbias.transpose()?,
         })

@@ -57,8 +57,13 @@ pub struct LinearRequirements {
     /// Limits to create the device with: wgpu's defaults, raised where one row of the weight needs a larger binding, or
     /// the largest matrix a larger buffer. A weight in pieces needs less.
     pub limits: wgpu::Limits,
-    /// Bytes of the buffers that `encode_linear` creates, but for a uniform of 256 bytes or fewer for each dispatch.
+    /// Bytes of the buffers that `encode_linear` creates, but for the uniforms. Never more than the budget.
     pub scratch_bytes: u64,
+    /// Bytes of the uniforms, which come on top: 256 or fewer a dispatch. They exceed a tenth of the budget only where it
+    /// is so small that the tile is cut thousands of times.
+    pub uniform_bytes: u64,
+    /// Dispatches that `encode_linear` records, if every matrix is one binding at an aligned offset. Pieces may add some.
+    pub dispatches: usize,
     /// Rows of a chunk.
     pub chunk_rows: usize,
     /// Columns of logits that are held at a time.
@@ -147,14 +152,45 @@ impl Plan {
         (0..columns).step_by(step).map(move |first| first..columns.min(first + step))
     }
 
-    /// Columns that one dispatch of a product may cover.
-    pub(super) fn most_columns(&self, dim: usize) -> usize {
-        let columns = PRODUCTS_PER_DISPATCH / (self.rows * dim) as u64;
-        (columns as usize / Product::SIDE * Product::SIDE).max(Product::SIDE)
+    /// Columns that one dispatch of a product may cover, and whose rows of so many bytes lie in one binding.
+    pub(super) fn most_columns(&self, cut: &Cut, dim: usize, row_bytes: usize) -> usize {
+        let side = Product::SIDE as u64;
+        let columns = (PRODUCTS_PER_DISPATCH / (self.rows * dim) as u64 / side * side).max(side);
+        let bound = cut.binding.saturating_sub(cut.alignment) / row_bytes as u64;
+        usize::try_from(columns.min(bound).max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether logits are computed once: they stay in the tile until they are pushed back.
+    pub(super) fn is_fused(&self, request: &LinearRequest) -> bool {
+        request.has_gradient() && self.columns == request.columns && !request.reduction.needs_kept()
+    }
+
+    fn dispatches(&self, request: &LinearRequest, cut: &Cut) -> usize {
+        let LinearRequest { rows, dim, columns, dtype, dhidden, dweight, dbias, .. } = *request;
+        let slices = |bytes: usize| -> usize {
+            let most = self.most_columns(cut, dim, dim * bytes);
+            self.tiles(columns).map(|tile| tile.len().div_ceil(most)).sum()
+        };
+        let tiles = columns.div_ceil(self.columns);
+        let logits = slices(dtype.bytes());
+        // The list, the logits, what they know, and the verdict.
+        let mut chunk = 1 + logits + tiles + 1;
+        if request.has_gradient() {
+            let products = usize::from(dhidden) + usize::from(dweight);
+            chunk += 1 + tiles * (1 + usize::from(dbias)) + usize::from(dhidden);
+            chunk += products * slices(if dweight { 4 } else { dtype.bytes() });
+            chunk += if self.is_fused(request) { 0 } else { logits };
+        }
+        let counts = usize::from(request.has_gradient()) + usize::from(request.totals);
+        rows.div_ceil(self.rows) * chunk + counts * cut.totals(rows, RECORD_BYTES).len()
     }
 }
 
 impl LinearRequest {
+    fn has_gradient(&self) -> bool {
+        self.dhidden || self.dweight || self.dbias
+    }
+
     /// A row of a chunk: its logits, its sums and its place in the list.
     fn row_bytes(&self, stride: usize) -> u64 {
         let sums = if self.dhidden { self.dim } else { 0 };
@@ -179,7 +215,9 @@ pub fn linear_requirements(
     limits: &wgpu::Limits,
 ) -> Result<LinearRequirements, GpuError> {
     request.reduction.check()?;
-    let plan = Plan::new(request, &Cut::new(limits))?;
+    let cut = Cut::new(limits);
+    let plan = Plan::new(request, &cut)?;
+    let dispatches = plan.dispatches(request, &cut);
     let sums = if request.dhidden { plan.sums_bytes(request.dim) } else { 0 };
     let default = wgpu::Limits::default();
     let bytes = if request.dweight { 4 } else { request.dtype.bytes() };
@@ -195,6 +233,8 @@ pub fn linear_requirements(
             ..default
         },
         scratch_bytes: request.fixed_bytes() + plan.tile_bytes() + plan.list_bytes() + sums,
+        uniform_bytes: dispatches as u64 * slot_bytes(limits),
+        dispatches,
         chunk_rows: plan.rows,
         chunk_vocab: plan.columns,
     })

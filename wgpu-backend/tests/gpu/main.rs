@@ -8,6 +8,7 @@ mod data;
 mod errors;
 mod hosts;
 mod linear;
+mod linear_rows;
 mod machine;
 mod rows;
 mod run;
