@@ -38,7 +38,8 @@
 //!
 //! **Without logits.** [`Kernels::encode_linear`] takes hidden states and a head, and holds a tile of logits that the
 //! [`Budget`](tokenloss_core::Budget) allows: matrix products in register tiles with f32 sums, split over bindings and
-//! dispatches, of live rows only. [`Gpu`] implements [`EvaluateLinear`](tokenloss_core::EvaluateLinear).
+//! dispatches, of live rows only. [`linear_requirements`] says beforehand what that takes; a block tolerance is an error
+//! here. [`Gpu`] implements [`EvaluateLinear`](tokenloss_core::EvaluateLinear).
 //! [`CooperativeMatrix`] is an experimental rung for those products, on request.
 //!
 //! **Accuracy.** Arithmetic is f32; exponentials and logarithms are polynomials of this crate's own, because
