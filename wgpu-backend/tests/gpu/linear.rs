@@ -656,11 +656,11 @@ fn bindings_that_share_bytes_or_are_too_small() {
 /// A weight in pieces, none of which begins at an aligned offset.
 #[test]
 fn a_weight_in_pieces_is_that_weight() {
-    use tokenloss_wgpu::{LinearBuffers, LinearData, LinearJob, wgpu};
+    use tokenloss_wgpu::{LinearBuffers, LinearData, LinearJob, shaders::TOTALS_WORDS, wgpu};
     use wgpu::util::DeviceExt;
     let Some(gpu) = baseline() else { return };
     let case = Case::<f32>::new(8, 5, 130, false);
-    let (one, _) =
+    let (one, counts) =
         evaluate::<_, f32, _>(gpu, &Nll, Reduction::Sum, &case, &LinearOptions::default()).unwrap();
     let buffer = |words: &[u32]| {
         gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
@@ -676,6 +676,7 @@ fn a_weight_in_pieces_is_that_weight() {
     let targets: Vec<u32> = case.targets.iter().map(|t| *t as u32).collect();
     let targets = buffer(&targets);
     let (first, second) = (buffer(&[0; 5 * 31 + 1]), buffer(&[0; 5 * 99]));
+    let totals = buffer(&[7; TOTALS_WORDS + 2]);
     let part = |buffer, at: u64, words: u64| wgpu::BufferBinding {
         buffer,
         offset: 4 * at,
@@ -702,7 +703,7 @@ fn a_weight_in_pieces_is_that_weight() {
             ..Default::default()
         },
         records: None,
-        totals: None,
+        totals: Some(part(&totals, 1, TOTALS_WORDS as u64)),
         options: LinearOptions::default(),
         non_finite: NonFinite::Error,
     };
@@ -713,4 +714,11 @@ fn a_weight_in_pieces_is_that_weight() {
     let got = read[0][1..].iter().chain(&read[1]).map(|word| f64::from(f32::from_bits(*word)));
     assert!(got.eq(one.dweight.iter().copied()));
     assert_eq!(read[0][0], 0, "what lies before the piece");
+    let words = crate::run::read(gpu, &totals);
+    let count = |n: usize| n as u32;
+    assert_eq!(words[3..6], [counts.valid, counts.kept, counts.ignored].map(count));
+    assert_eq!((words[0], words[9], words[10]), (7, count(counts.live), 7), "live, and what lies around");
+    // 8 losses added in another order.
+    let sum: f64 = one.losses.iter().sum();
+    assert!((f64::from(f32::from_bits(words[1])) - sum).abs() <= 8.0 * 2f64.powi(-24) * sum);
 }
