@@ -155,7 +155,8 @@ impl<G> LinearGradients<'_, G> {
     }
 }
 
-/// The most bytes that a call holds beside its inputs and outputs. The default is 64 MiB.
+/// The most bytes that a call holds beside its inputs and outputs. The default is 64 MiB. What a backend's libraries keep
+/// for good on each thread is not among them; the backend says how much that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget(pub usize);
 
@@ -180,17 +181,18 @@ pub struct LinearOptions {
     pub chunk_vocab: Option<usize>,
     /// A row is left out of the gradients where [`RowPartials::norm_bound`] lies below this. The error of its
     /// `dhidden` is at most this times the greatest absolute entry of the weight, entry by entry; that of `dweight` at most
-    /// the sum, over such rows, of this times the row's `|hidden|`. 0, the default, is exact.
-    pub row_tolerance: f32,
-    /// A block (one row, [`BLOCK_COLUMNS`](LinearOptions::BLOCK_COLUMNS) columns of the weight) is left out where no
-    /// `|dlogits|` in it reaches this. An entry of `dhidden` is then off by at most this times the sum of `|weight|` over the
-    /// columns left out, one of `dweight` by at most this times the sum of `|hidden|` over the rows left out. 0, the
+    /// the sum, over such rows, of this times the row's `|hidden|`; that of `dbias` at most this times their number. 0, the
     /// default, is exact.
+    pub row_tolerance: f32,
+    /// A block (one row, [`BLOCK_COLUMNS`](LinearOptions::BLOCK_COLUMNS) columns of the weight or fewer) is left out where no
+    /// `|dlogits|` in it reaches this. An entry of `dhidden` is then off by at most this times the sum of `|weight|` over the
+    /// columns left out, one of `dweight` by at most this times the sum of `|hidden|` over the rows left out, one of
+    /// `dbias` by at most this times their number. 0, the default, is exact.
     pub block_tolerance: f32,
 }
 
 impl LinearOptions {
-    /// Columns of a block of [`block_tolerance`](Self::block_tolerance).
+    /// The most columns of a block of [`block_tolerance`](Self::block_tolerance).
     pub const BLOCK_COLUMNS: usize = 1024;
 
     /// Checks what the type cannot.
