@@ -14,6 +14,14 @@ var<workgroup> result: array<f32, 1024>;        // [SIDE, COLUMNS]
 // How many rows are listed, as a uniform: matrices of a subgroup need control flow that a compiler knows to be uniform.
 @group(0) @binding(13) var<uniform> listed_count: vec4<u32>;
 
+// A finite number that is too large for an operand becomes NaN: infinity could make a logit -inf, which is a mask.
+fn operand(value: f32) -> Operand {
+  let bits = bitcast<u32>(value);
+  let size = bits & 0x7fffffffu;
+  let is_lost = (size >= BEYOND) & (size < 0x7f800000u);
+  return Operand(select(value, bitcast<f32>(bits | 0x7fc00000u), is_lost));
+}
+
 @compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -40,13 +48,13 @@ fn main(
       if (first_row + a.y < rows && start + a.x < depth) {
         value = load_a(first_row + a.y, start + a.x);
       }
-      slice_a[a.y * SLICE + a.x] = Operand(value);
+      slice_a[a.y * SLICE + a.x] = operand(value);
       let b = select(vec2<u32>(i / SIDE, i % SIDE), vec2<u32>(i % SLICE, i / SLICE), B_ALONG_DEPTH);
       value = 0.0;
       if (first_column + b.y < params.columns && start + b.x < depth) {
         value = load_b(start + b.x, first_column + b.y);
       }
-      slice_b[b.x * SIDE + b.y] = Operand(value);
+      slice_b[b.x * SIDE + b.y] = operand(value);
     }
     workgroupBarrier();
     for (var k = 0u; k < SLICE; k += T) {

@@ -42,6 +42,18 @@ pub enum GpuError {
         /// What the adapter may use.
         has: u32,
     },
+    /// The adapter lists no cooperative matrices that the products of the linear form can use.
+    CooperativeMatrix {
+        /// The adapter.
+        adapter: String,
+    },
+    /// Cooperative matrices that another adapter lists.
+    OtherAdapter {
+        /// The adapter that lists them.
+        needed: String,
+        /// The device's.
+        has: String,
+    },
     /// A binding holds fewer bytes than the shape asks for.
     BufferTooSmall {
         /// The binding.
@@ -131,6 +143,15 @@ impl fmt::Display for GpuError {
             Self::MissingFeature { feature } => write!(f, "{feature}: the device was created without it"),
             Self::SubgroupSize { needed, has } => {
                 write!(f, "subgroups: expected at least {needed} lanes, the adapter may use {has}")
+            }
+            Self::CooperativeMatrix { adapter } => {
+                write!(
+                    f,
+                    "cooperative matrices: {adapter} lists none of 8 x 8 x 8 or 16 x 16 x 16 in f16 or f32 with f32 sums"
+                )
+            }
+            Self::OtherAdapter { needed, has } => {
+                write!(f, "cooperative matrices: expected a device of {needed}, got one of {has}")
             }
             Self::BufferTooSmall { what, needed, got } => {
                 write!(f, "{what}: expected a binding of at least {needed} bytes, got {got}")

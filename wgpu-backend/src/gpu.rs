@@ -40,6 +40,8 @@ pub struct GpuOptions {
     /// wgpu's token for experimental features: with it the products of the linear form use a
     /// [`CooperativeMatrix`], and an adapter without one is an error.
     pub cooperative_matrix: Option<wgpu::ExperimentalFeatures>,
+    /// Whether these may [narrow](CooperativeMatrix::narrowing) inputs in f32 and bf16 to f16.
+    pub narrowing: bool,
 }
 
 /// An adapter, as a line of a table.
@@ -91,8 +93,8 @@ impl Gpu {
     ///
     /// # Errors
     /// * [`GpuError::NoAdapter`], [`GpuError::NoDevice`].
-    /// * [`GpuError::MissingFeature`], [`GpuError::SubgroupSize`] where the adapter does not run the variant or has
-    ///   no cooperative matrices that are asked for.
+    /// * [`GpuError::MissingFeature`], [`GpuError::SubgroupSize`] where the adapter does not run the variant or the
+    ///   cooperative matrices that are asked for; [`GpuError::CooperativeMatrix`] where it lists none.
     /// * [`GpuError::MissingLimit`] where the limits are too low for any shape.
     pub fn with_options(options: &GpuOptions) -> Result<Self, GpuError> {
         let instance = instance();
@@ -127,6 +129,7 @@ impl Gpu {
             .map_err(|e| GpuError::NoDevice { adapter: info.name, reason: e.to_string() })?;
         let mut kernels = Kernels::with_variant(&device, variant)?;
         if let Some(matrix) = matrix {
+            let matrix = if options.narrowing { matrix.narrowing() } else { matrix };
             kernels = kernels.with_cooperative_matrix(matrix)?;
         }
         Ok(Self::of_parts(device, queue, kernels))

@@ -141,8 +141,9 @@ impl Kernels {
     /// The same kernels, with cooperative matrices for the products of the linear form: never chosen by themselves.
     ///
     /// # Errors
-    /// [`GpuError::MissingFeature`] where the device is of another adapter or was created without the features;
-    /// [`GpuError::MissingLimit`] where a workgroup of four subgroups is too large for it.
+    /// [`GpuError::OtherAdapter`] where the device is not of the adapter that lists them; [`GpuError::MissingFeature`]
+    /// where it was created without the features; [`GpuError::MissingLimit`] where a workgroup of four subgroups is too
+    /// large for it.
     pub fn with_cooperative_matrix(self, matrix: CooperativeMatrix) -> Result<Self, GpuError> {
         matrix.check(&self.device)?;
         Ok(Self { cooperative: Some(matrix), ..self })

@@ -10,3 +10,4 @@ alias MatrixC = coop_mat16x16<f32, C>;
 
 const T = 16u;
 const MATRICES = 4;   // of 16 rows and SIDE columns
+const BEYOND = 0x477ff000u;   // bits of 65,520, which rounds to infinity

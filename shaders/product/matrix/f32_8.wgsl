@@ -9,3 +9,4 @@ alias MatrixC = coop_mat8x8<f32, C>;
 
 const T = 8u;
 const MATRICES = 16;   // of 16 rows and SIDE columns
+const BEYOND = 0x7f800000u;   // no finite number

@@ -465,11 +465,11 @@ impl<'a> Call<'a> {
         mut bound: Vec<Bound<'a>>,
         into: &mut Vec<Dispatch<'a>>,
     ) {
-        let registers = (Tiles::Registers, PRODUCT_LANES);
-        let (tiles, lanes) = self.kernels.cooperative.as_ref().map_or(registers, |matrix| {
-            let exact = product == Product::Logits || !matrix.matrices().narrows();
-            if exact { (Tiles::Cooperative(matrix.matrices()), matrix.lanes()) } else { registers }
-        });
+        let cooperative = self.kernels.cooperative.as_ref();
+        let (tiles, lanes) = match cooperative.filter(|matrix| matrix.computes(product, self.dtype())) {
+            Some(matrix) => (Tiles::Cooperative(matrix.matrices()), matrix.lanes()),
+            None => (Tiles::Registers, PRODUCT_LANES),
+        };
         let program = Program::Product { product, dtype: self.dtype(), tiles };
         if program.reads_count() {
             bound.push(self.whole(binding::COUNT, &self.scratch.count));
