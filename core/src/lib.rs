@@ -60,8 +60,8 @@ pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
 pub use judged::Judged;
 pub use linear::{
-    Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_whole,
-    summaries_of_parts,
+    Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_columns,
+    check_dim, check_whole, summaries_of_parts,
 };
 pub use objective::*;
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};

@@ -53,12 +53,8 @@ impl<'a, E: Element> Linear<'a, E> {
         columns: Range<usize>,
     ) -> Result<Self, Error> {
         let (rows, vocab) = (batch.shape().rows(), batch.shape().vocab());
-        if dim == 0 || dim > i32::MAX as usize {
-            return Err(Error::Dim { dim });
-        }
-        if columns.is_empty() || columns.end > vocab {
-            return Err(Error::Columns { first: columns.start, end: columns.end, vocab });
-        }
+        check_dim(dim)?;
+        check_columns(&columns, vocab)?;
         let elements = |rows: usize| {
             let elements = rows.checked_mul(dim).filter(|&n| n <= isize::MAX as usize / 8);
             elements.ok_or(Error::TooLarge { rows, stride: dim })
@@ -110,6 +106,25 @@ impl<'a, E: Element> Linear<'a, E> {
         let target = self.batch.target(row)?;
         self.columns.contains(&target).then(|| target - self.columns.start)
     }
+}
+
+/// Checks the elements of a hidden state.
+///
+/// # Errors
+/// [`Error::Dim`] unless `dim` is from 1 to `i32::MAX`.
+pub fn check_dim(dim: usize) -> Result<(), Error> {
+    if dim == 0 || dim > i32::MAX as usize { Err(Error::Dim { dim }) } else { Ok(()) }
+}
+
+/// Checks a slice of the vocabulary.
+///
+/// # Errors
+/// [`Error::Columns`] if it is empty or not inside `0..vocab`.
+pub fn check_columns(columns: &Range<usize>, vocab: usize) -> Result<(), Error> {
+    if columns.is_empty() || columns.end > vocab {
+        return Err(Error::Columns { first: columns.start, end: columns.end, vocab });
+    }
+    Ok(())
 }
 
 /// Which gradients are wanted, one by one: a frozen head needs no `dweight`, a frozen body no `dhidden`. With none

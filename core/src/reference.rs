@@ -107,16 +107,9 @@ pub fn evaluate<T: Float, O: RowObjective>(
         results.losses[row] = T::zero();
         results.summaries[row] = RowSummary::nan();
         if let Some(target) = batch.target(row) {
-            match summarise(&logits[columns(row)], target) {
-                Ok(summary) => {
-                    results.summaries[row] = summary;
-                    results.losses[row] = objective.of_row(&summary).loss;
-                }
-                Err(error) => {
-                    results.losses[row] = T::nan();
-                    fault = fault.or(Some(error.in_row(row)));
-                }
-            }
+            let (summary, loss, error) = judge(objective, row, &logits[columns(row)], target);
+            (results.summaries[row], results.losses[row]) = (summary, loss);
+            fault = fault.or(error);
         }
     }
 
@@ -139,6 +132,19 @@ pub fn evaluate<T: Float, O: RowObjective>(
     match fault {
         Some(error) if batch.non_finite() == NonFinite::Error => Err(error),
         _ => Ok(totals),
+    }
+}
+
+/// The summary and the loss of a row, or NaN and what is wrong with it.
+fn judge<T: Float, O: RowObjective>(
+    objective: &O,
+    row: usize,
+    logits: &[T],
+    target: usize,
+) -> (RowSummary<T>, T, Option<Error>) {
+    match summarise(logits, target) {
+        Ok(summary) => (summary, objective.of_row(&summary).loss, None),
+        Err(error) => (RowSummary::nan(), T::nan(), Some(error.in_row(row))),
     }
 }
 
@@ -218,16 +224,9 @@ pub fn evaluate_linear<T: Float, E: Element, O: RowObjective>(
         results.summaries[row] = RowSummary::nan();
         if let Some(target) = batch.target(row) {
             logits_of_row(linear, row, logits);
-            match summarise(logits, target) {
-                Ok(summary) => {
-                    results.summaries[row] = summary;
-                    results.losses[row] = objective.of_row(&summary).loss;
-                }
-                Err(error) => {
-                    results.losses[row] = T::nan();
-                    fault = fault.or(Some(error.in_row(row)));
-                }
-            }
+            let (summary, loss, error) = judge(objective, row, logits, target);
+            (results.summaries[row], results.losses[row]) = (summary, loss);
+            fault = fault.or(error);
         }
     }
 

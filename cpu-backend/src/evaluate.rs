@@ -1,9 +1,8 @@
 //! The rows of a batch, in parallel.
 
 use crate::level::Level;
-use crate::row::{PushBack, Row, Scale, Scratch, Summarise, Wanted};
+use crate::row::{PushBack, Row, SCRATCH, Scale, Scratch, Summarise, Wanted};
 use crate::simd::Lanes;
-use core::cell::RefCell;
 use rayon::prelude::*;
 use tokenloss_core::{
     AnyLogits, Backend, Batch, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs, Reduction,
@@ -44,10 +43,6 @@ impl Cpu {
     pub fn level(&self) -> Level {
         self.level
     }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The work of one call, in the storage type's own terms.

@@ -35,11 +35,21 @@ fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
     (0..batch.shape().rows()).filter(|&row| batch.target(row).is_some()).collect()
 }
 
-/// Whether a row's gradient reaches the tolerance.
-fn reaches(options: &LinearOptions, summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> bool {
-    let norm = partials.norm_bound(summary);
+/// Whether a row that is not ignored is pushed back: it is live by its own partials, and reaches the tolerance by those
+/// that enter the gradient.
+fn is_pushed_back(
+    options: &LinearOptions,
+    non_finite: NonFinite,
+    summary: &RowSummary<f64>,
+    own: &RowPartials<f64>,
+    entering: &RowPartials<f64>,
+) -> bool {
+    if !summary.stats.is_valid() {
+        return non_finite == NonFinite::NanRow;
+    }
+    let norm = entering.norm_bound(summary);
     // NaN is above every tolerance.
-    norm >= f64::from(options.row_tolerance) || norm.is_nan()
+    own.is_live() && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
 }
 
 /// Parts of all rows: no gradient.
@@ -123,12 +133,7 @@ impl LinearBackend for Cpu {
         let is_bad = |row: usize| batch.target(row).is_some() && !summaries[row].stats.is_valid();
         for row in valid_rows(batch) {
             let (summary, partials) = (summaries[row], partials[row]);
-            let left = match (is_bad(row), batch.non_finite()) {
-                (true, NonFinite::Error) => false,
-                (true, NonFinite::NanRow) => true,
-                (false, _) => partials.is_live() && reaches(options, &summary, &partials),
-            };
-            if left {
+            if is_pushed_back(options, batch.non_finite(), &summary, &partials, &partials) {
                 live.push(Live { position: 0, row, summary, partials });
             }
         }
@@ -190,15 +195,13 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
             for rows in rows.chunks(plan.rows) {
                 of_chunk.fill(RowPart::empty());
                 chunk.load(rows.iter().copied());
-                for columns in chunk.tiles() {
-                    chunk.summarise(&columns, moment, rows, &mut of_chunk);
-                    call.judge(rows.iter().copied().zip(&of_chunk));
-                    let live = call.live(rows, scale);
-                    chunk.keep(&live, gradients.dhidden.is_some());
-                    chunk.push_back(&live, &columns, &mut gradients);
-                    if let Some(dhidden) = &mut gradients.dhidden {
-                        chunk.store(&live, dhidden);
-                    }
+                chunk.summarise(&linear.columns(), moment, rows, &mut of_chunk);
+                call.judge(rows.iter().copied().zip(&of_chunk));
+                let live = call.live(rows, scale);
+                chunk.keep(&live, gradients.dhidden.is_some());
+                chunk.push_back(&live, &linear.columns(), &mut gradients);
+                if let Some(dhidden) = &mut gradients.dhidden {
+                    chunk.store(&live, dhidden);
                 }
             }
         } else {
@@ -255,12 +258,7 @@ impl<O: RowObjective> Call<'_, O> {
         for (position, &row) in rows.iter().enumerate() {
             let Judged { summary, partials, .. } = self.judged[row];
             let scaled = partials.scaled(scale);
-            let left = match (self.is_bad(row), self.batch.non_finite()) {
-                (true, NonFinite::Error) => false,
-                (true, NonFinite::NanRow) => true,
-                (false, _) => partials.is_live() && reaches(self.options, &summary, &scaled),
-            };
-            if left {
+            if is_pushed_back(self.options, self.batch.non_finite(), &summary, &partials, &scaled) {
                 live.push(Live { position, row, summary, partials: scaled });
             }
         }

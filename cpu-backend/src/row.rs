@@ -7,6 +7,7 @@
 
 use crate::exp::{Digits, exp};
 use crate::simd::{Kernel, Lanes, Simd};
+use core::cell::RefCell;
 use tokenloss_core::{RowPartials, RowStats, RowSummary};
 
 /// Logits in a block: 16 KiB of exponentials and at most 16 KiB of logits, which a 32 KiB cache just holds.
@@ -23,6 +24,11 @@ pub(crate) struct Scratch {
     shares: Vec<f32>,
     /// The maximum of each block.
     maxima: Vec<f32>,
+}
+
+thread_local! {
+    /// Each thread's own.
+    pub(crate) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Which statistics are wanted beside maximum and tail.

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 use tokenloss::cpu::bare_products;
 use tokenloss::half::{bf16, f16};
-use tokenloss::{Batch, Dtype, Error, Linear, LinearGradients, Outputs, Reduction, Shape};
+use tokenloss::{Batch, Dtype, Linear, LinearGradients, Outputs, Reduction, Shape, check_dim};
 
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +110,7 @@ impl Bench {
         reference: usize,
     ) -> Result<Vec<Timing>> {
         let (rows, vocab, dim) = (shape.rows(), shape.vocab(), self.dim);
-        if dim == 0 || dim > i32::MAX as usize {
-            return Err(Error::Dim { dim }.into());
-        }
+        check_dim(dim)?;
         let options = self.tiling.options();
         // Logits with a standard deviation of 3, whatever the dim.
         let hidden = random::<E>(rows, dim, 1.0);

@@ -5,8 +5,7 @@ use super::plan::Plan;
 use super::slices;
 use super::worker::{Worker, as_f32, for_each, widen};
 use crate::level::Level;
-use crate::row::{PushBack, Row, Scratch, Summarise, Wanted};
-use core::cell::RefCell;
+use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
 use core::ops::Range;
 use tokenloss_core::{Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
 
@@ -37,10 +36,6 @@ pub(crate) struct Chunk<'a, E> {
     /// Of each block, the live rows that the filter leaves, where there is one.
     left: Vec<Vec<usize>>,
     workers: Vec<Worker>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl<'a, E: Element> Chunk<'a, E> {

@@ -111,16 +111,16 @@ impl Kernels {
             call.totals(scale, 0, &mut dispatches);
         }
         for chunk in plan.chunks(data.rows) {
-            call.summarise(&chunk, &mut dispatches)?;
+            call.summarise(&chunk, &mut dispatches);
             call.judge(&chunk, &mut dispatches);
             if fused {
-                call.push_back(&chunk, flag::SCALE, true, &mut dispatches)?;
+                call.push_back(&chunk, flag::SCALE, true, &mut dispatches);
             }
         }
         if gradient && !fused {
             call.totals(scale, flag::JUDGED, &mut dispatches);
             for chunk in plan.chunks(data.rows) {
-                call.push_back(&chunk, flag::SCALE, false, &mut dispatches)?;
+                call.push_back(&chunk, flag::SCALE, false, &mut dispatches);
             }
         }
         if job.totals.is_some() {
@@ -151,7 +151,7 @@ impl Kernels {
             Call { kernels: self, plan, parts: &parts, scratch: &scratch, judge: "", base, non_finite };
         let mut dispatches = Vec::new();
         for chunk in plan.chunks(job.data.rows) {
-            call.summarise(&chunk, &mut dispatches)?;
+            call.summarise(&chunk, &mut dispatches);
         }
         self.record(encoder, &dispatches)
     }
@@ -180,7 +180,7 @@ impl Kernels {
             Call { kernels: self, plan, parts: &parts, scratch: &scratch, judge: "", base, non_finite };
         let mut dispatches = Vec::new();
         for chunk in plan.chunks(job.data.rows) {
-            call.push_back(&chunk, 0, false, &mut dispatches)?;
+            call.push_back(&chunk, 0, false, &mut dispatches);
         }
         self.record(encoder, &dispatches)
     }
@@ -353,7 +353,7 @@ impl<'a> Call<'a> {
     }
 
     /// Logits of the rows that are not ignored, and what is known of each.
-    fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) -> Result<(), GpuError> {
+    fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
         self.list(chunk, 0, into);
         let part = Program::Part { width: Width::Vec4, reduce: self.kernels.variant.reduce() };
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
@@ -361,7 +361,6 @@ impl<'a> Call<'a> {
             let first = if columns.start == 0 { flag::FIRST } else { 0 };
             self.over_tile(part, chunk, &columns, first, into);
         }
-        Ok(())
     }
 
     fn judge(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
@@ -370,13 +369,7 @@ impl<'a> Call<'a> {
     }
 
     /// The gradients of a chunk's live rows, from logits that are in the tile already or are computed anew.
-    fn push_back(
-        &self,
-        chunk: &Range<usize>,
-        scale: u32,
-        held: bool,
-        into: &mut Vec<Dispatch<'a>>,
-    ) -> Result<(), GpuError> {
+    fn push_back(&self, chunk: &Range<usize>, scale: u32, held: bool, into: &mut Vec<Dispatch<'a>>) {
         let nan_rows = if self.non_finite == NonFinite::NanRow { flag::NAN_ROWS } else { 0 };
         self.list(chunk, scale | flag::LIVE | nan_rows, into);
         let push_back = Program::PushBack { dtype: Dtype::F32, width: Width::Vec4, store: Store::InPlace };
@@ -390,7 +383,6 @@ impl<'a> Call<'a> {
         if let (Some((part, dtype)), Some(sums)) = (&self.parts.dhidden, &self.scratch.sums) {
             self.store(chunk, part, *dtype, sums, into);
         }
-        Ok(())
     }
 
     fn store(

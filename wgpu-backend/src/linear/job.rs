@@ -3,7 +3,7 @@
 use crate::GpuError;
 use crate::job::{Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
 use std::ops::Range;
-use tokenloss_core::{Dtype, Error, LinearOptions, NonFinite, Reduction};
+use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction, check_columns, check_dim};
 use tokenloss_shaders::ShaderObjective;
 use wgpu::BufferBinding;
 
@@ -149,12 +149,8 @@ impl<'a> Parts<'a> {
     ) -> Result<Self, GpuError> {
         let LinearData { rows, dim, vocab, ref columns, dtype, .. } = *data;
         tokenloss_core::Shape::new(rows, vocab)?;
-        if dim == 0 || dim > i32::MAX as usize {
-            return Err(Error::Dim { dim }.into());
-        }
-        if columns.is_empty() || columns.end > vocab {
-            return Err(Error::Columns { first: columns.start, end: columns.end, vocab }.into());
-        }
+        check_dim(dim)?;
+        check_columns(columns, vocab)?;
         let bytes = |elements: usize, dtype: Dtype| ((elements * dtype.bytes()) as u64).next_multiple_of(4);
         let row_bytes = (dim * dtype.bytes()) as u64;
         let count = columns.len();
