@@ -1,8 +1,8 @@
 //! # tokenloss-core
 //!
 //! Training objectives for language models as functions of a token's probability, with exact analytic
-//! gradients. No `std`, no `unsafe`, generic over the float type, and no allocation but for ranks that share a
-//! vocabulary (feature `alloc`).
+//! gradients. No `std`, no `unsafe`, generic over the float type, and no allocation but, with the feature
+//! `alloc`, for ranks that share a vocabulary and for summaries from hidden states.
 //!
 //! The whole system is three moves, and only the middle one knows the objective:
 //!

@@ -325,17 +325,25 @@ pub trait LinearBackend: Backend {
         gradients: LinearGradients<'_, G>,
     ) -> Result<usize, Self::Error>;
 
-    /// `hidden, weight -> summaries [rows]`. Ignored rows get [`RowSummary::nan`].
+    /// `hidden, weight -> summaries [rows]`, by way of parts (feature `alloc`; without, see [`summaries_of_parts`]). Ignored
+    /// rows get [`RowSummary::nan`].
     ///
     /// # Errors
     /// [`Error::Columns`] for a shard, which cannot know a whole row; [`Error::Length`] for `summaries`;
     /// [`Error::NonFinite`] and [`Error::NoMass`] as the batch asks; those of [`parts_linear`](Self::parts_linear).
+    #[cfg(feature = "alloc")]
     fn summarise_linear<E: Element>(
         &self,
         linear: &Linear<'_, E>,
         options: &LinearOptions,
         summaries: &mut [RowSummary<f64>],
-    ) -> Result<(), Self::Error>;
+    ) -> Result<(), Self::Error> {
+        check_whole(linear)?;
+        check_length("summaries", linear.rows(), summaries.len())?;
+        let mut parts = alloc::vec![RowPart::empty(); linear.rows()];
+        self.parts_linear(linear, options, &mut parts)?;
+        Ok(summaries_of_parts(linear.batch(), &parts, summaries)?)
+    }
 }
 
 /// All three moves, fused: where the budget holds whole rows of logits, they are computed once.

@@ -18,7 +18,7 @@ use plan::Plan;
 use tokenloss_core::{
     Batch, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients, LinearOptions,
     NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals, check_length,
-    check_whole, summaries_of_parts,
+    check_whole,
 };
 
 /// How the elements of a hidden state are cut for `dhidden`: the width of a slice, and their number. Slices are for
@@ -143,19 +143,6 @@ impl LinearBackend for Cpu {
             push_back(&mut chunk, plan, &mut live, &mut gradients);
         }
         Ok(live.len())
-    }
-
-    fn summarise_linear<E: Element>(
-        &self,
-        linear: &Linear<'_, E>,
-        options: &LinearOptions,
-        summaries: &mut [RowSummary<f64>],
-    ) -> Result<(), Error> {
-        check_whole(linear)?;
-        check_length("summaries", linear.rows(), summaries.len())?;
-        let mut parts = vec![RowPart::empty(); linear.rows()];
-        self.parts_linear(linear, options, &mut parts)?;
-        summaries_of_parts(linear.batch(), &parts, summaries)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{Gpu, GpuError, Record, ShaderObjective, words};
 use tokenloss_core::{
     Denominator, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients,
     LinearOptions, NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowStats, RowSummary,
-    RowVerdict, Totals, check_length, check_whole, summaries_of_parts,
+    RowVerdict, Totals, check_length, check_whole,
 };
 use tokenloss_shaders::{RECORD_WORDS, STATUS_BAD_TARGET, STATUS_NO_MASS};
 
@@ -253,19 +253,6 @@ impl LinearBackend for Gpu {
         })?;
         let live = |(row, record): &(usize, Record)| linear.batch().target(*row).is_some() && record.live;
         Ok(records(&words).enumerate().filter(live).count())
-    }
-
-    fn summarise_linear<E: Element>(
-        &self,
-        linear: &Linear<'_, E>,
-        options: &LinearOptions,
-        summaries: &mut [RowSummary<f64>],
-    ) -> Result<(), GpuError> {
-        check_whole(linear)?;
-        check_length("summaries", linear.rows(), summaries.len())?;
-        let mut parts = vec![RowPart::empty(); linear.rows()];
-        self.parts_linear(linear, options, &mut parts)?;
-        Ok(summaries_of_parts(linear.batch(), &parts, summaries)?)
     }
 }
 
