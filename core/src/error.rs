@@ -110,6 +110,42 @@ pub enum Error {
         /// The upper end given.
         hi: f32,
     },
+    /// Segments are not one after the other, or one is empty.
+    Offsets {
+        /// The place of the offset.
+        index: usize,
+        /// The offset before it.
+        previous: usize,
+        /// The offset, which must be greater.
+        offset: usize,
+    },
+    /// An input lies outside what its objective is defined for.
+    Input {
+        /// The input, by its name in the documentation.
+        what: &'static str,
+        /// Its place.
+        index: usize,
+        /// The value given.
+        value: f64,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A group, stratum or batch has fewer members than its objective is defined for.
+    TooFew {
+        /// What there are too few of.
+        what: &'static str,
+        /// The place of the group.
+        index: usize,
+        /// The least number that works.
+        needed: usize,
+        /// The number given.
+        got: usize,
+    },
+    /// Weights that are to be divided by their sum have a sum of 0.
+    NoWeight {
+        /// The weights, by their name in the documentation.
+        what: &'static str,
+    },
     /// A logit is NaN or +infinity. (-infinity is a mask and is allowed.)
     NonFinite {
         /// The row of the logit.
@@ -176,6 +212,16 @@ impl fmt::Display for Error {
             Error::Interval { lo, hi } => {
                 write!(f, "thresholded: lo = {lo} lies above hi = {hi}, so that no row would be kept")
             }
+            Error::Offsets { index, previous, offset } => {
+                write!(f, "offsets: offset {index} is {offset}, expected more than the {previous} before it")
+            }
+            Error::Input { what, index, value, expected } => {
+                write!(f, "{what}: value {index} is {value}, expected {expected}")
+            }
+            Error::TooFew { what, index, needed, got } => {
+                write!(f, "{what}: number {index} has {got} members, expected at least {needed}")
+            }
+            Error::NoWeight { what } => write!(f, "{what}: the sum is 0, which nothing can be divided by"),
             Error::NonFinite { row, column, value } => {
                 write!(f, "logits: row {row}, column {column} is {value}, expected a finite number or -inf")
             }

@@ -35,6 +35,10 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+// First, for its macro that every kind of objective declares its list with.
+#[macro_use]
+mod objective;
+
 mod backend;
 mod batch;
 mod check;
@@ -43,10 +47,10 @@ mod element;
 mod error;
 mod judged;
 mod linear;
-mod objective;
 mod reduction;
 pub mod reference;
 mod row;
+mod segments;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod spec;
@@ -66,6 +70,7 @@ pub use linear::{
 pub use objective::*;
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
+pub use segments::Segments;
 #[cfg(feature = "alloc")]
 pub use sharded::{Collective, ShardError, Sharded};
 pub use spec::SpecError;

@@ -127,80 +127,130 @@ pub const MAX_PARAMETERS: usize = 4;
 pub trait Listed {
     /// The name, in specs and of the WGSL twin.
     const NAME: &'static str;
+    /// What it is a function of, in one word.
+    const KIND: &'static str;
+    /// Where it was published.
+    const SOURCE: &'static str;
     /// The parameters, in order.
     const PARAMETERS: &'static [Parameter];
     /// The values of the parameters, in order; the rest is 0.
     fn parameters(&self) -> [f32; MAX_PARAMETERS];
 }
 
-/// The one list of objectives. A line is the signature: `module Type { parameter: default, domain }`. Calls
-/// `$callback! { tokens { .. } gates { .. } }`; a gate wraps any token objective.
+/// The one list of objectives, by kind: `for_each_objective!(tokens, callback)` calls `callback! { .. }` with the lines
+/// of that kind, each `module Type { parameter: default, domain } "source"`.
 ///
-/// Adding an objective is one line here, one file `core/src/objective/<module>.rs` and one file
-/// `shaders/objective/<module>.wgsl`: modules, constructors, domain checks, the spec parser, the shaders, the tests of
-/// every backend and the command line's table all come from this list.
+/// Adding an objective is one line here and one file `<kind>/<module>.rs` beside the kind's trait; kinds that a GPU judges
+/// (tokens, gates, rows) take one file `shaders/objective/<module>.wgsl` more. Modules, constructors, domain checks, the spec
+/// parser, the shaders, the tests of every backend and the catalogue all come from this list.
 #[macro_export]
 macro_rules! for_each_objective {
-    ($callback:ident) => {
+    // A function of the target's probability.
+    (tokens, $callback:ident) => {
         $callback! {
-            tokens {
-                nll Nll {}
-                power Power { alpha: 1.0, -1.0..=16.0 }
-                unlikelihood Unlikelihood { eps: 1e-3, 1e-6..=1.0 }
-                focal Focal { gamma: 2.0, 0.0..=16.0 }
-                huber Huber { delta: 0.5, 0.001..=1.0 }
-                mix Mix { lambda: 0.5, 0.0..=1.0 }
-                dft Dft {}
-            }
-            gates {
-                thresholded Thresholded { lo: 0.0, 0.0..=1.0; hi: 1.0, 0.0..=1.0 }
-            }
+            nll Nll {} "maximum likelihood"
+            power Power { alpha: 1.0, -1.0..=16.0 } "arXiv 2510.00526; arXiv 1805.07836"
+            unlikelihood Unlikelihood { eps: 1e-3, 1e-6..=1.0 } "arXiv 1908.04319"
+            focal Focal { gamma: 2.0, 0.0..=16.0 } "arXiv 1708.02002"
+            huber Huber { delta: 0.5, 0.001..=1.0 } "arXiv 2510.00526, appendix F"
+            mix Mix { lambda: 0.5, 0.0..=1.0 } "arXiv 2510.00526, appendix F"
+            dft Dft {} "arXiv 2508.05629"
         }
+    };
+    // Around a token objective.
+    (gates, $callback:ident) => {
+        $callback! {
+            thresholded Thresholded { lo: 0.0, 0.0..=1.0; hi: 1.0, 0.0..=1.0 } "arXiv 2510.00526"
+        }
+    };
+    // A function of a row's summary.
+    (rows, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of two rows of the same vocabulary.
+    (divergences, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of one sequence's log-probability.
+    (sequences, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of a preferred and a rejected sequence.
+    (preferences, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of all the sequences of a group.
+    (groups, $callback:ident) => {
+        $callback! {}
+    };
+    // A surrogate of a policy's return, over the tokens of a rollout.
+    (policies, $callback:ident) => {
+        $callback! {}
+    };
+    // Advantages from rewards.
+    (advantages, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of the losses of a batch's samples.
+    (samples, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of scores, values or predictions.
+    (scores, $callback:ident) => {
+        $callback! {}
+    };
+    // A function of embeddings or of their similarities.
+    (embeddings, $callback:ident) => {
+        $callback! {}
     };
 }
 
-macro_rules! declare {
-    (
-        tokens { $($module:ident $type:ident { $($param:ident: $default:literal, $min:literal..=$max:literal);* })* }
-        gates { $($gate_module:ident $gate:ident { $($gate_param:ident: $gate_default:literal, $gate_min:literal..=$gate_max:literal);* })* }
-    ) => {
+/// Modules, constructors and [`Listed`] for the lines of a kind.
+macro_rules! listed {
+    ($kind:literal $($module:ident $type:ident {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal)*) => {
         $(mod $module; pub use $module::$type;)*
-        $(mod $gate_module; pub use $gate_module::$gate;)*
 
         $(
             impl $type {
                 /// Checks every parameter against its declared domain.
                 ///
                 /// # Errors
-                /// [`Error::Parameter`], which names the parameter, its value and its domain.
-                pub fn new($($param: f32),*) -> Result<Self, Error> {
-                    let [$($param),*] = check(Self::NAME, Self::PARAMETERS, [$($param),*])?;
+                /// [`Error::Parameter`](crate::Error::Parameter), which names the parameter, its value and its domain.
+                pub fn new($($param: f32),*) -> Result<Self, $crate::Error> {
+                    let [$($param),*] = $crate::objective::check(
+                        <Self as $crate::Listed>::NAME,
+                        <Self as $crate::Listed>::PARAMETERS,
+                        [$($param),*],
+                    )?;
                     Ok(Self { $($param),* })
                 }
             }
 
-            impl Listed for $type {
+            impl $crate::Listed for $type {
                 const NAME: &'static str = stringify!($module);
-                const PARAMETERS: &'static [Parameter] = &[$(Parameter {
+                const KIND: &'static str = $kind;
+                const SOURCE: &'static str = $source;
+                const PARAMETERS: &'static [$crate::Parameter] = &[$($crate::Parameter {
                     name: stringify!($param), default: $default, min: $min, max: $max,
                 }),*];
-                fn parameters(&self) -> [f32; MAX_PARAMETERS] {
-                    padded([$(self.$param),*])
+                fn parameters(&self) -> [f32; $crate::MAX_PARAMETERS] {
+                    $crate::objective::padded([$(self.$param),*])
                 }
             }
         )*
+    };
+}
 
-        $(
-            impl<O> Listed for $gate<O> {
-                const NAME: &'static str = stringify!($gate_module);
-                const PARAMETERS: &'static [Parameter] = &[$(Parameter {
-                    name: stringify!($gate_param), default: $gate_default, min: $gate_min, max: $gate_max,
-                }),*];
-                fn parameters(&self) -> [f32; MAX_PARAMETERS] {
-                    padded([$(self.$gate_param),*])
-                }
-            }
-        )*
+macro_rules! declare_tokens {
+    ($($module:ident $type:ident {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal)*) => {
+        listed! {
+            "token"
+            $($module $type { $($param: $default, $min..=$max);* } $source)*
+        }
 
         /// Any listed token objective, chosen at run time.
         #[derive(Debug, Clone, Copy, PartialEq)]
@@ -270,7 +320,29 @@ macro_rules! declare {
         }
     };
 }
-for_each_objective!(declare);
+for_each_objective!(tokens, declare_tokens);
+
+macro_rules! declare_gates {
+    ($($module:ident $type:ident {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal)*) => { $(
+        mod $module;
+        pub use $module::$type;
+
+        impl<O> Listed for $type<O> {
+            const NAME: &'static str = stringify!($module);
+            const KIND: &'static str = "gate";
+            const SOURCE: &'static str = $source;
+            const PARAMETERS: &'static [Parameter] = &[$(Parameter {
+                name: stringify!($param), default: $default, min: $min, max: $max,
+            }),*];
+            fn parameters(&self) -> [f32; MAX_PARAMETERS] {
+                padded([$(self.$param),*])
+            }
+        }
+    )* };
+}
+for_each_objective!(gates, declare_gates);
 
 pub(crate) fn check<const N: usize>(
     objective: &'static str,
@@ -283,7 +355,7 @@ pub(crate) fn check<const N: usize>(
     Ok(values)
 }
 
-fn padded<const N: usize>(values: [f32; N]) -> [f32; MAX_PARAMETERS] {
+pub(crate) fn padded<const N: usize>(values: [f32; N]) -> [f32; MAX_PARAMETERS] {
     let mut all = [0.0; MAX_PARAMETERS];
     all[..N].copy_from_slice(&values);
     all

@@ -35,5 +35,5 @@ pub use layout::{
     Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, TOTALS_WORDS, binding,
     flag,
 };
-pub use objective::{LISTED, MAX_SHADER_PARAMETERS, ShaderObjective, TooManyParameters, parameters};
+pub use objective::{MAX_SHADER_PARAMETERS, ShaderObjective, TOKENS, TooManyParameters, parameters};
 pub use program::{Matrices, Product, Program, Reduce, Store, Tiles, Width};

@@ -154,14 +154,10 @@ fn call(
 }
 
 macro_rules! twins {
-    (
-        tokens { $($module:ident $type:ident { $($token:tt)* })* }
-        gates { $($gate_module:ident $gate:ident { $($gate_token:tt)* })* }
-    ) => {
-        /// The WGSL file of every listed objective and gate, by name.
-        pub const LISTED: &[(&str, &str)] = &[
+    ($($module:ident $type:ident { $($parameter:tt)* } $source:literal)*) => {
+        /// The WGSL file of every listed token objective, by name.
+        pub const TOKENS: &[(&str, &str)] = &[
             $((stringify!($module), include_str!(concat!("../objective/", stringify!($module), ".wgsl"))),)*
-            $((stringify!($gate_module), include_str!(concat!("../objective/", stringify!($gate_module), ".wgsl"))),)*
         ];
 
         $(
@@ -185,7 +181,7 @@ macro_rules! twins {
         }
     };
 }
-for_each_objective!(twins);
+for_each_objective!(tokens, twins);
 
 // Gates are not in the macro, because each knows where its inner objective is.
 impl<O: ShaderObjective> ShaderObjective for Thresholded<O> {

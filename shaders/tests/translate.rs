@@ -174,7 +174,7 @@ fn gate_of<O: ShaderObjective>(inner: O) -> Thresholded<O> {
 
 #[test]
 fn every_listed_objective_has_a_twin_of_its_name() {
-    for (name, wgsl) in tokenloss_shaders::LISTED {
+    for (name, wgsl) in tokenloss_shaders::TOKENS {
         assert!(wgsl.contains(&format!("fn {name}(")), "{name}.wgsl declares no function of that name");
     }
 }

@@ -203,17 +203,14 @@ fn compare<O: ShaderObjective + RowObjective>(name: &str, vocab: usize, objectiv
 
 /// One test per listed objective: every type, place and variant.
 macro_rules! agreement {
-    (
-        tokens { $($module:ident $type:ident { $($token:tt)* })* }
-        gates { $($gate:tt)* }
-    ) => { $(
+    ($($module:ident $type:ident { $($parameter:tt)* } $source:literal)*) => { $(
         #[test]
         fn $module() {
             compare(stringify!($module), 259, &spread(stringify!($module)));
         }
     )* };
 }
-tokenloss_core::for_each_objective!(agreement);
+tokenloss_core::for_each_objective!(tokens, agreement);
 
 #[test]
 fn gates_around_objectives() {
