@@ -51,6 +51,7 @@ mod reduction;
 pub mod reference;
 mod row;
 mod segments;
+pub mod sequence;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod spec;

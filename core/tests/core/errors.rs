@@ -12,7 +12,7 @@ fn shape(rows: usize, vocab: usize) -> Shape {
 }
 
 #[track_caller]
-fn says<T: std::fmt::Debug>(result: Result<T, Error>, text: &str) {
+pub(crate) fn says<T: std::fmt::Debug>(result: Result<T, Error>, text: &str) {
     assert_eq!(result.expect_err(text).to_string(), text);
 }
 

@@ -13,6 +13,7 @@ mod gradient;
 mod limits;
 mod oracle;
 mod risk;
+mod sequence;
 mod sharded;
 mod spec;
 mod theory;

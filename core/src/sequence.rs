@@ -1,0 +1,9 @@
+//! Objectives of whole sequences.
+
+mod reduction;
+mod response;
+mod rows;
+
+pub use reduction::{Counts, SequenceReduction};
+pub use response::Response;
+pub use rows::Sequences;

@@ -1,0 +1,3 @@
+//! Objectives of whole sequences, and the way from rows to them and back.
+
+mod rows;
