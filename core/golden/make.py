@@ -49,6 +49,19 @@ def mix(p, e, lam):
     return -lam * log(p) + (1 - lam) * e
 
 
+def poly1(p, e, epsilon):
+    return -log(p) + epsilon * e
+
+
+def trsft(p, e, a):
+    return -log(p) if p >= a else 1 - p / a - log(a)
+
+
+def infosft_weight(p, e, ceiling):
+    odds = log(p) - log(e)
+    return p * max(mpf(0), 1 - odds / (log(ceiling) - log(1 - ceiling)))
+
+
 OBJECTIVES = {
     "nll": (nll, [()]),
     "power": (power, [(0.0,), (0.01,), (0.3,), (0.5,), (1.0,), (2.0,), (10.0,), (16.0,), (-0.5,), (-1.0,)]),
@@ -58,6 +71,9 @@ OBJECTIVES = {
     "mix": (mix, [(0.0,), (0.1,), (0.5,), (0.9,), (1.0,)]),
     # Value and slope of a stop-gradient objective are two declarations; see evaluate().
     "dft": (None, [()]),
+    "poly1": (poly1, [(-0.5,), (0.5,), (1.0,), (16.0,)]),
+    "trsft": (trsft, [(0.001,), (0.1,), (0.5,), (1.0,)]),
+    "infosft": (None, [(0.51,), (0.93,), (0.999,)]),
 }
 
 # From the most confident row of a margin of 80 to a row that is nearly hopeless; .75 and .25 are on both sides of
@@ -81,6 +97,9 @@ def evaluate(name, values, log_p):
         p, e = exp(log_p), -mp.expm1(log_p)
         if name == "dft":
             return -p * log_p, -p  # -sg(p) log p differentiates to -p
+        if name == "infosft":
+            weight = infosft_weight(p, e, *values)
+            return -weight * log_p, -weight
         formula = OBJECTIVES[name][0]
         loss = formula(p, e, *values)
         return loss, derivative(lambda p, e: formula(p, e, *values), log_p)

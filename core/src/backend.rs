@@ -1,7 +1,7 @@
 //! What a backend does.
 
 use crate::{
-    Batch, Diagnostics, Element, Error, Judged, Reduction, RowPartials, RowSummary, Shape, Totals,
+    Batch, Detail, Diagnostics, Element, Error, Judged, Reduction, RowPartials, RowSummary, Shape, Totals,
     check_length,
 };
 use half::{bf16, f16};
@@ -97,6 +97,11 @@ impl Outputs<'_> {
             }
         }
         self.argmax.as_ref().map_or(Ok(()), |argmax| check_length("argmax", rows, argmax.len()))
+    }
+
+    /// The statistics that what was asked for is made of.
+    pub fn detail(&self) -> Detail {
+        if self.entropy.is_some() { Detail::Entropy } else { Detail::Target }
     }
 
     /// Writes what was asked for, of all rows in order.

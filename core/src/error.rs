@@ -103,6 +103,11 @@ pub enum Error {
         /// The greatest value allowed.
         max: f32,
     },
+    /// More terms in a sum of objectives than it holds.
+    Terms {
+        /// The most terms.
+        max: usize,
+    },
     /// A threshold keeps nothing, because its lower end lies above its upper end.
     Interval {
         /// The lower end given.
@@ -209,6 +214,7 @@ impl fmt::Display for Error {
             Error::Parameter { objective, parameter, value, min, max } => {
                 write!(f, "{objective}: {parameter} = {value} lies outside its domain {min} to {max}")
             }
+            Error::Terms { max } => write!(f, "objective: more than the {max} terms that a sum holds"),
             Error::Interval { lo, hi } => {
                 write!(f, "thresholded: lo = {lo} lies above hi = {hi}, so that no row would be kept")
             }

@@ -18,7 +18,7 @@ pub struct Judged {
 impl Judged {
     /// A row that takes no part.
     pub fn ignored() -> Self {
-        Self { summary: RowSummary::nan(), partials: RowPartials::default(), loss: 0.0, kept: false }
+        Self { summary: RowSummary::nan(), partials: RowPartials::zero(), loss: 0.0, kept: false }
     }
 
     /// A row with a summary.
@@ -30,9 +30,7 @@ impl Judged {
     /// A row with a NaN or a +infinity in it, or without any mass.
     pub fn bad<O: RowObjective>(objective: &O) -> Self {
         let kept = objective.of_row(&RowSummary::<f64>::nan()).kept;
-        let nan = f64::NAN;
-        let partials = RowPartials { d_target: nan, d_lse: nan, d_entropy: nan };
-        Self { summary: RowSummary::nan(), partials, loss: nan, kept }
+        Self { summary: RowSummary::nan(), partials: RowPartials::nan(), loss: f64::NAN, kept }
     }
 
     /// A row of which all parts are merged, and what is wrong with it if the batch asks.

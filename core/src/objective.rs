@@ -3,6 +3,12 @@
 use crate::{Error, RowPartials, RowSummary, TargetProb};
 use num_traits::Float;
 
+/// The most kinks that an objective may declare.
+pub const MAX_KINKS: usize = 4;
+
+/// Probabilities at which an objective is not smooth, in any order.
+pub type Kinks = [Option<f32>; MAX_KINKS];
+
 /// A token objective's value and derivative at one probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenEval<T> {
@@ -57,8 +63,8 @@ pub trait TokenObjective {
 
     /// The probabilities at which the loss or its slope is not smooth. Checks look at both sides of each, and
     /// never differentiate across one.
-    fn kinks(&self) -> [Option<f32>; 2] {
-        [None, None]
+    fn kinks(&self) -> Kinks {
+        [None; MAX_KINKS]
     }
 }
 
@@ -78,21 +84,44 @@ pub trait RowObjective {
     /// Loss and partials in one call.
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T>;
 
-    /// Whether the entropy is looked at. A backend leaves it out, as 0, where nobody does.
-    fn needs_entropy(&self) -> bool {
-        true
+    /// The loss at `live` with every stop-gradient factor held at `frozen`. The partials at a row are the derivatives of
+    /// this by `live` there, which for most objectives are those of the loss.
+    fn held_row<T: Float>(&self, frozen: &RowSummary<T>, live: &RowSummary<T>) -> T {
+        let _ = frozen;
+        self.of_row(live).loss
+    }
+
+    /// The statistics that are looked at. A backend leaves the others out where nobody looks at them.
+    fn detail(&self) -> Detail {
+        Detail::Moments
     }
 }
 
-impl<O: TokenObjective> RowObjective for O {
-    fn needs_entropy(&self) -> bool {
-        false
-    }
+/// How much a pass finds out about a row. Each level has what those before it have; what is left out is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Detail {
+    /// The target's probability, the log-sum-exp and the greatest logit.
+    #[default]
+    Target,
+    /// The entropy.
+    Entropy,
+    /// Sums over all logits: `sum p_j^2`, the mean, the energy and the number of classes that have mass.
+    Moments,
+}
 
+impl<O: TokenObjective> RowObjective for O {
     #[inline]
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
         let eval = self.of_target(row.target);
         RowEval { loss: eval.loss, partials: RowPartials::of_slope(eval.slope), kept: eval.kept }
+    }
+
+    fn held_row<T: Float>(&self, frozen: &RowSummary<T>, live: &RowSummary<T>) -> T {
+        self.held(frozen.target, live.target)
+    }
+
+    fn detail(&self) -> Detail {
+        Detail::Target
     }
 }
 
@@ -155,6 +184,9 @@ macro_rules! for_each_objective {
             huber Huber { delta: 0.5, 0.001..=1.0 } "arXiv 2510.00526, appendix F"
             mix Mix { lambda: 0.5, 0.0..=1.0 } "arXiv 2510.00526, appendix F"
             dft Dft {} "arXiv 2508.05629"
+            poly1 Poly1 { epsilon: 1.0, -0.5..=16.0 } "arXiv 2204.12511"
+            trsft TrSft { a: 0.1, 0.001..=1.0 } "arXiv 2512.17636"
+            infosft InfoSft { ceiling: 0.93, 0.51..=0.999 } "arXiv 2605.14967"
         }
     };
     // Around a token objective.
@@ -165,7 +197,18 @@ macro_rules! for_each_objective {
     };
     // A function of a row's summary.
     (rows, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            label_smoothing LabelSmoothing { epsilon: 0.1, 0.0..=1.0 } "arXiv 1512.00567"
+            z_loss ZLoss { lambda: 1e-4, 0.0..=16.0 } "arXiv 2204.02311"
+            entropy Entropy { lambda: 0.01, -16.0..=16.0 } "arXiv 1701.06548"
+            reliable_entropy ReliableEntropy { share: 0.4, 0.0..=1.0 } "arXiv 2302.12400"
+            logit_l2 LogitL2 { lambda: 1e-4, 0.0..=16.0 } "arXiv 2011.09468"
+            target_l2 TargetL2 { lambda: 1e-4, 0.0..=16.0; gamma: 0.0, -1e3..=1e3 } "arXiv 2011.09468"
+            deft Deft {} "arXiv 2602.11424"
+            cayley Cayley { mean_p: 0.5, 0.0..=1.0 } "arXiv 2602.11424"
+            idft Idft { beta: 1.0, 0.1..=16.0; lambda: 1.0, 0.0..=1.0 } "arXiv 2602.12222"
+            entropy_gated EntropyGated { alpha: 1.0, 0.0..=8.0 } "arXiv 2601.02151"
+        }
     };
     // A function of two rows of the same vocabulary.
     (divergences, $callback:ident) => {
@@ -243,18 +286,14 @@ macro_rules! listed {
     };
 }
 
-macro_rules! declare_tokens {
-    ($($module:ident $type:ident {
+/// An enum of the objectives of a kind, to choose from at run time.
+macro_rules! any {
+    ($(#[$doc:meta])* $any:ident $($module:ident $type:ident {
         $($param:ident: $default:literal, $min:literal..=$max:literal);*
     } $source:literal)*) => {
-        listed! {
-            "token"
-            $($module $type { $($param: $default, $min..=$max);* } $source)*
-        }
-
-        /// Any listed token objective, chosen at run time.
+        $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq)]
-        pub enum AnyToken {
+        pub enum $any {
             $(
                 #[doc = concat!("[`", stringify!($type), "`](struct@", stringify!($type), ").")]
                 $type($type),
@@ -262,14 +301,14 @@ macro_rules! declare_tokens {
         }
 
         $(
-            impl From<$type> for AnyToken {
+            impl From<$type> for $any {
                 fn from(objective: $type) -> Self {
                     Self::$type(objective)
                 }
             }
         )*
 
-        impl AnyToken {
+        impl $any {
             /// The names of all of them, in the order of the list.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($module)),*];
 
@@ -306,6 +345,16 @@ macro_rules! declare_tokens {
                 None
             }
         }
+    };
+}
+
+macro_rules! declare_tokens {
+    ($($module:ident $type:ident $parameters:tt $source:literal)*) => {
+        listed! { "token" $($module $type $parameters $source)* }
+        any! {
+            /// Any listed token objective, chosen at run time.
+            AnyToken $($module $type $parameters $source)*
+        }
 
         impl TokenObjective for AnyToken {
             fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
@@ -314,13 +363,44 @@ macro_rules! declare_tokens {
             fn held<T: Float>(&self, frozen: TargetProb<T>, live: TargetProb<T>) -> T {
                 match self { $(Self::$type(objective) => objective.held(frozen, live)),* }
             }
-            fn kinks(&self) -> [Option<f32>; 2] {
+            fn kinks(&self) -> Kinks {
                 match self { $(Self::$type(objective) => objective.kinks()),* }
             }
         }
     };
 }
 for_each_objective!(tokens, declare_tokens);
+
+macro_rules! declare_rows {
+    ($($module:ident $type:ident $parameters:tt $source:literal)*) => {
+        listed! { "row" $($module $type $parameters $source)* }
+        any! {
+            /// Any listed row objective, chosen at run time.
+            AnyRow $($module $type $parameters $source)*
+        }
+
+        $(
+            impl From<$type> for crate::Term {
+                fn from(objective: $type) -> Self {
+                    Self::Row(objective.into())
+                }
+            }
+        )*
+
+        impl RowObjective for AnyRow {
+            fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
+                match self { $(Self::$type(objective) => objective.of_row(row)),* }
+            }
+            fn held_row<T: Float>(&self, frozen: &RowSummary<T>, live: &RowSummary<T>) -> T {
+                match self { $(Self::$type(objective) => objective.held_row(frozen, live)),* }
+            }
+            fn detail(&self) -> Detail {
+                match self { $(Self::$type(objective) => objective.detail()),* }
+            }
+        }
+    };
+}
+for_each_objective!(rows, declare_rows);
 
 macro_rules! declare_gates {
     ($($module:ident $type:ident {
@@ -389,7 +469,7 @@ impl TokenObjective for Objective {
             Self::Thresholded(objective) => objective.held(frozen, live),
         }
     }
-    fn kinks(&self) -> [Option<f32>; 2] {
+    fn kinks(&self) -> Kinks {
         match self {
             Self::Token(objective) => objective.kinks(),
             Self::Thresholded(objective) => objective.kinks(),

@@ -37,14 +37,22 @@ pub fn summarise<T: Float>(logits: &[T], target: usize) -> Result<RowSummary<T>,
     if max == T::neg_infinity() {
         return Err(Error::NoMass { row: 0, vocab: logits.len() });
     }
-    let (mut tail, mut moment) = (T::zero(), T::zero());
+    let zero = T::zero();
+    let (mut tail, mut moment, mut collision, mut spread, mut energy, mut count) =
+        (zero, zero, zero, zero, zero, 0);
     for (column, &z) in logits.iter().enumerate() {
         let share = (z - max).exp();
         if column != argmax {
             tail = tail + share;
         }
-        if share > T::zero() {
+        if share > zero {
             moment = moment + share * (z - max);
+        }
+        if z > T::neg_infinity() {
+            collision = collision + share * share;
+            spread = spread + (z - max);
+            energy = energy + z * z;
+            count += 1;
         }
     }
     let log_p = (logits[target] - max) - tail.ln_1p();
@@ -54,7 +62,7 @@ pub fn summarise<T: Float>(logits: &[T], target: usize) -> Result<RowSummary<T>,
         // Where the target ties with the maximum this is tail / (1 + tail), too.
         -log_p.exp_m1()
     };
-    let stats = RowStats { max, tail, moment, argmax: argmax as u32 };
+    let stats = RowStats { max, tail, moment, collision, spread, energy, count, argmax: argmax as u32 };
     Ok(RowSummary { stats, target: TargetProb { log_p, one_minus_p } })
 }
 
@@ -66,19 +74,27 @@ pub fn push_back<T: Float>(
     partials: RowPartials<T>,
     dlogits: &mut [T],
 ) {
-    let entropy = row.stats.entropy();
+    let RowPartials { d_lse, d_entropy, d_mean, d_energy, .. } = partials;
+    let (stats, zero) = (&row.stats, T::zero());
+    let mean = if d_mean == zero { zero } else { d_mean / stats.counted() };
     for (column, (&z, d)) in logits.iter().zip(dlogits.iter_mut()).enumerate() {
-        let p = (z - row.stats.max).exp() / (T::one() + row.stats.tail);
+        // Not z - lse, whose rounding is that of the maximum.
+        let log_p = (z - stats.max) - stats.tail.ln_1p();
+        let p = (z - stats.max).exp() / (T::one() + stats.tail);
         *d = if column == target {
             partials.target_gradient(row)
-        } else if p == T::zero() {
-            T::zero()
-        } else if partials.d_entropy == T::zero() {
-            partials.d_lse * p
+        } else if z == T::neg_infinity() {
+            zero
         } else {
-            // Not z - lse, whose rounding is that of the maximum.
-            let log_p = (z - row.stats.max) - row.stats.tail.ln_1p();
-            p * (partials.d_lse - partials.d_entropy * (log_p + entropy))
+            let soft = if p == zero {
+                zero
+            } else if d_entropy == zero {
+                d_lse * p
+            } else {
+                p * (d_lse - d_entropy * (log_p + stats.entropy()))
+            };
+            let energy = if d_energy == zero { zero } else { d_energy * (z + z) };
+            soft + mean + energy
         };
     }
 }

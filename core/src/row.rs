@@ -9,13 +9,17 @@
 //! log_p   = (z_t - max) - ln(1 + tail)
 //! p_j     = exp(z_j - max) / (1 + tail)
 //! entropy = -sum_j p_j log p_j
+//! mean    = max + spread / count               of the logits that have mass, spread = sum_j (z_j - max)
+//! energy  = sum_j z_j^2                        over the same logits
 //! ```
 //!
 //! Every row objective is a function of these, and its gradient is a fixed combination of columns:
 //!
 //! ```text
-//! dL/dz_j = d_target [j = t] + d_lse p_j - d_entropy p_j (log p_j + entropy)
+//! dL/dz_j = d_target [j = t] + d_lse p_j - d_entropy p_j (log p_j + entropy) + d_mean / count + 2 d_energy z_j
 //! ```
+//!
+//! A masked logit (-infinity) has gradient 0.
 //!
 //! Keeping the 1 implicit is what makes a confident row exact: where the target is the maximum,
 //! `1 - p = tail / (1 + tail)` has no cancellation, while `1 - exp(log_p)` in f32 is 17 % off at a margin of
@@ -34,6 +38,14 @@ pub struct RowStats<T> {
     pub tail: T,
     /// `sum_j exp(z_j - max) (z_j - max)`, at most 0. Only the entropy needs it.
     pub moment: T,
+    /// `sum_j exp(z_j - max)^2`, from which comes `sum_j p_j^2`. One of [`Detail::Moments`](crate::Detail::Moments).
+    pub collision: T,
+    /// `sum_j (z_j - max)` over logits with mass, at most 0. One of [`Detail::Moments`](crate::Detail::Moments).
+    pub spread: T,
+    /// `sum_j z_j^2` over logits with mass. One of [`Detail::Moments`](crate::Detail::Moments).
+    pub energy: T,
+    /// Logits with mass. One of [`Detail::Moments`](crate::Detail::Moments).
+    pub count: u32,
     /// The column of the greatest logit, the first of equals; `u32::MAX` if there is none.
     pub argmax: u32,
 }
@@ -41,7 +53,17 @@ pub struct RowStats<T> {
 impl<T: Float> RowStats<T> {
     /// The statistics of no logits at all.
     pub fn empty() -> Self {
-        Self { max: T::neg_infinity(), tail: -T::one(), moment: T::zero(), argmax: u32::MAX }
+        let zero = T::zero();
+        Self {
+            max: T::neg_infinity(),
+            tail: -T::one(),
+            moment: zero,
+            collision: zero,
+            spread: zero,
+            energy: zero,
+            count: 0,
+            argmax: u32::MAX,
+        }
     }
 
     /// The statistics of one logit. A masked logit (-infinity) has no mass; NaN and +infinity poison the row.
@@ -50,7 +72,16 @@ impl<T: Float> RowStats<T> {
             return Self::empty();
         }
         let tail = if logit.is_finite() { T::zero() } else { T::nan() };
-        Self { max: logit, tail, moment: T::zero(), argmax: column }
+        Self {
+            max: logit,
+            tail,
+            moment: T::zero(),
+            collision: T::one(),
+            spread: T::zero(),
+            energy: logit * logit,
+            count: 1,
+            argmax: column,
+        }
     }
 
     /// The statistics of both parts together. Associative and commutative up to rounding.
@@ -65,10 +96,15 @@ impl<T: Float> RowStats<T> {
         let mass = T::one() + loser.tail;
         // A difference that overflows to -infinity has a share of 0, and 0 times infinity is not 0.
         let moment = if share == T::zero() { T::zero() } else { share * (loser.moment + delta * mass) };
+        let count = T::from(loser.count).unwrap_or_else(T::nan);
         Self {
             max: winner.max,
             tail: winner.tail + share * mass,
             moment: winner.moment + moment,
+            collision: winner.collision + share * share * loser.collision,
+            spread: winner.spread + if loser.count == 0 { T::zero() } else { loser.spread + delta * count },
+            energy: winner.energy + loser.energy,
+            count: winner.count + loser.count,
             argmax: winner.argmax,
         }
     }
@@ -86,6 +122,33 @@ impl<T: Float> RowStats<T> {
     /// `-sum_j p_j log p_j` in nats. Both terms are at least 0, so nothing cancels.
     pub fn entropy(&self) -> T {
         self.tail.ln_1p() - self.moment / (T::one() + self.tail)
+    }
+
+    /// The mean of the logits that have mass.
+    pub fn mean(&self) -> T {
+        self.max + self.mean_below_max()
+    }
+
+    /// The mean of `z_j - max` over the logits that have mass, at most 0.
+    pub fn mean_below_max(&self) -> T {
+        self.spread / self.counted()
+    }
+
+    /// `lse - mean`: the cross entropy of the uniform distribution over the classes that have mass. Both terms are
+    /// at least 0, so nothing cancels.
+    pub fn uniform_cross_entropy(&self) -> T {
+        self.tail.ln_1p() - self.mean_below_max()
+    }
+
+    /// `sum_j p_j^2`, from `1 / count` to 1.
+    pub fn sum_p_squared(&self) -> T {
+        let mass = T::one() + self.tail;
+        self.collision / (mass * mass)
+    }
+
+    /// The logits that have mass, as a float.
+    pub fn counted(&self) -> T {
+        T::from(self.count).unwrap_or_else(T::nan)
     }
 
     /// The probability of the target's logit.
@@ -140,13 +203,22 @@ impl<T: Float> RowSummary<T> {
     pub fn nan() -> Self {
         let nan = T::nan();
         Self {
-            stats: RowStats { max: nan, tail: nan, moment: nan, argmax: u32::MAX },
+            stats: RowStats {
+                max: nan,
+                tail: nan,
+                moment: nan,
+                collision: nan,
+                spread: nan,
+                energy: nan,
+                count: 0,
+                argmax: u32::MAX,
+            },
             target: TargetProb { log_p: nan, one_minus_p: nan },
         }
     }
 }
 
-/// The derivatives of a row's loss in the three directions that its logits' gradient is made of.
+/// The derivatives of a row's loss in the directions that its logits' gradient is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowPartials<T> {
     /// By the target's logit, all else held.
@@ -155,61 +227,115 @@ pub struct RowPartials<T> {
     pub d_lse: T,
     /// By the entropy.
     pub d_entropy: T,
+    /// By the mean of the logits that have mass.
+    pub d_mean: T,
+    /// By `sum_j z_j^2`.
+    pub d_energy: T,
 }
 
 impl<T: Float> RowPartials<T> {
-    /// Those of an objective that is a function of `log_p` alone with this slope.
-    pub fn of_slope(slope: T) -> Self {
-        Self { d_target: slope, d_lse: -slope, d_entropy: T::zero() }
+    /// No gradient at all.
+    pub fn zero() -> Self {
+        let zero = T::zero();
+        Self { d_target: zero, d_lse: zero, d_entropy: zero, d_mean: zero, d_energy: zero }
     }
 
-    /// All three times a row's weight.
+    /// Those of a bad row.
+    pub fn nan() -> Self {
+        Self::zero().map(|_| T::nan())
+    }
+
+    /// Those of an objective that is a function of `log_p` alone with this slope.
+    pub fn of_slope(slope: T) -> Self {
+        Self { d_target: slope, d_lse: -slope, ..Self::zero() }
+    }
+
+    fn map(self, of: impl Fn(T) -> T) -> Self {
+        Self {
+            d_target: of(self.d_target),
+            d_lse: of(self.d_lse),
+            d_entropy: of(self.d_entropy),
+            d_mean: of(self.d_mean),
+            d_energy: of(self.d_energy),
+        }
+    }
+
+    /// All of them times a row's weight.
     pub fn scaled(self, weight: T) -> Self {
         // A weight of 0 switches a row off even where its partials are not finite.
-        if weight == T::zero() {
-            return Self { d_target: T::zero(), d_lse: T::zero(), d_entropy: T::zero() };
-        }
+        if weight == T::zero() { Self::zero() } else { self.map(|partial| partial * weight) }
+    }
+
+    /// Those of the sum of two losses.
+    pub fn plus(self, other: Self) -> Self {
         Self {
-            d_target: self.d_target * weight,
-            d_lse: self.d_lse * weight,
-            d_entropy: self.d_entropy * weight,
+            d_target: self.d_target + other.d_target,
+            d_lse: self.d_lse + other.d_lse,
+            d_entropy: self.d_entropy + other.d_entropy,
+            d_mean: self.d_mean + other.d_mean,
+            d_energy: self.d_energy + other.d_energy,
         }
+    }
+
+    /// Whether target and log-sum-exp are all that the gradient is made of, as it is for every token objective.
+    pub fn is_plain(&self) -> bool {
+        let zero = T::zero();
+        self.d_entropy == zero && self.d_mean == zero && self.d_energy == zero
     }
 
     /// Whether the row has any gradient that a normal `f32` can hold. A row that has none is not `live` and needs
     /// no push back. NaN is live.
     pub fn is_live(&self) -> bool {
         let least = T::from(f32::MIN_POSITIVE).unwrap_or_else(T::min_positive_value);
+        let Self { d_target, d_lse, d_entropy, d_mean, d_energy } = *self;
         let nothing = |partial: T| partial.abs() < least;
-        !(nothing(self.d_target) && nothing(self.d_lse) && nothing(self.d_entropy))
+        ![d_target, d_lse, d_entropy, d_mean, d_energy].into_iter().all(nothing)
     }
 
-    /// An upper bound of `sum_j |dL/dz_j|`, exact where `d_entropy` is 0.
+    /// An upper bound of `sum_j |dL/dz_j|`, exact where the gradient [is plain](Self::is_plain).
     pub fn norm_bound(&self, summary: &RowSummary<T>) -> T {
         let others = self.d_lse.abs() * summary.target.one_minus_p;
         let direct = self.target_gradient(summary).abs() + others;
-        if self.d_entropy == T::zero() {
+        if self.is_plain() {
             return direct;
         }
-        // sum_j p_j |log p_j + entropy| <= 2 entropy
-        let entropy = summary.stats.entropy();
-        direct + (self.d_entropy * (entropy + entropy)).abs()
+        let stats = &summary.stats;
+        // sum_j p_j |log p_j + entropy| <= 2 entropy, and sum_j |z_j| <= sqrt(count energy)
+        let entropy = stats.entropy();
+        let energy = (stats.counted() * stats.energy).sqrt();
+        direct
+            + (self.d_entropy * (entropy + entropy)).abs()
+            + self.d_mean.abs()
+            + (self.d_energy * (energy + energy)).abs()
     }
 
     /// The gradient of the target's logit. For a token objective this is `slope (1 - p)`, formed from
     /// `1 - p` itself and never as `slope (p - 1)`.
     pub fn target_gradient(&self, summary: &RowSummary<T>) -> T {
-        let p = summary.target.p();
+        let (stats, p) = (&summary.stats, summary.target.p());
         let direct = if p + p < T::one() {
             self.d_target + self.d_lse * p
         } else {
             (self.d_target + self.d_lse) - self.d_lse * summary.target.one_minus_p
         };
-        if self.d_entropy == T::zero() || p == T::zero() {
-            direct
-        } else {
-            direct - self.d_entropy * p * (summary.target.log_p + summary.stats.entropy())
+        // A masked target is no part of the rest.
+        if self.is_plain() || summary.target.log_p == T::neg_infinity() {
+            return direct;
         }
+        let zero = T::zero();
+        let entropy = if self.d_entropy == zero || p == zero {
+            zero
+        } else {
+            self.d_entropy * p * (summary.target.log_p + stats.entropy())
+        };
+        let mean = if self.d_mean == zero { zero } else { self.d_mean / stats.counted() };
+        let energy = if self.d_energy == zero {
+            zero
+        } else {
+            let logit = summary.target.log_p + stats.lse();
+            self.d_energy * (logit + logit)
+        };
+        direct - entropy + mean + energy
     }
 }
 
@@ -224,7 +350,13 @@ mod tests {
 
     fn close(a: RowStats<f64>, b: RowStats<f64>) -> bool {
         let near = |x: f64, y: f64| x == y || (x - y).abs() <= 1e-13 * x.abs().max(y.abs());
-        near(a.max, b.max) && near(a.tail, b.tail) && near(a.moment, b.moment) && a.argmax == b.argmax
+        near(a.max, b.max)
+            && near(a.tail, b.tail)
+            && near(a.moment, b.moment)
+            && near(a.collision, b.collision)
+            && near(a.spread, b.spread)
+            && near(a.energy, b.energy)
+            && (a.count, a.argmax) == (b.count, b.argmax)
     }
 
     fn logit() -> impl Strategy<Value = f64> {

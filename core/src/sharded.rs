@@ -180,8 +180,8 @@ impl<B: LinearBackend, C: Collective> Sharded<'_, B, C> {
             })
             .collect();
         let verdicts = hash(judged.iter().flat_map(|judged| {
-            let RowPartials { d_target, d_lse, d_entropy } = judged.partials;
-            [judged.loss, d_target, d_lse, d_entropy, number(judged.kept)].map(f64::to_bits)
+            let RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy } = judged.partials;
+            [judged.loss, d_target, d_lse, d_entropy, d_mean, d_energy, number(judged.kept)].map(f64::to_bits)
         }));
         self.compare(Ok(()), &[("verdicts of the objective (hash)", verdicts)])?;
         let mut totals = Totals::of_rows(batch, reduction, judged.iter().map(Judged::verdict));
@@ -349,22 +349,25 @@ fn hash(words: impl Iterator<Item = u64>) -> f64 {
 /// Rows of parts that are exchanged at a time: enough that a call costs little, and no more memory than that.
 const EXCHANGED_ROWS: usize = 1024;
 
-/// A part on its way: maximum, tail, moment, argmax, which of the rest is there, the target's logit, column and value
-/// of the fault. All fit an `f64` exactly.
-type Words = [f64; 8];
+/// A part on its way: the eight statistics, which of the rest is there, the target's logit, column and value of the
+/// fault. All fit an `f64` exactly.
+type Words = [f64; 12];
 
 fn words(part: &RowPart) -> Words {
-    let RowStats { max, tail, moment, argmax } = part.stats;
+    let RowStats { max, tail, moment, collision, spread, energy, count, argmax } = part.stats;
     let (target, fault) = (part.target_logit, part.fault);
     let there = number(target.is_some()) + 2.0 * number(fault.is_some());
     let (column, value) = fault.unwrap_or_default();
-    [max, tail, moment, argmax.into(), there, target.unwrap_or_default(), column.into(), value.into()]
+    let (target, column, value) = (target.unwrap_or_default(), column.into(), value.into());
+    let (count, argmax) = (count.into(), argmax.into());
+    [max, tail, moment, collision, spread, energy, count, argmax, there, target, column, value]
 }
 
 fn part_of(words: &Words) -> RowPart {
-    let [max, tail, moment, argmax, there, target, column, value] = *words;
+    let [max, tail, moment, collision, spread, energy, count, argmax, there, target, column, value] = *words;
+    let (count, argmax) = (count as u32, argmax as u32);
     RowPart {
-        stats: RowStats { max, tail, moment, argmax: argmax as u32 },
+        stats: RowStats { max, tail, moment, collision, spread, energy, count, argmax },
         target_logit: (there == 1.0 || there == 3.0).then_some(target),
         fault: (there >= 2.0).then_some((column as u32, value as f32)),
     }
@@ -376,8 +379,9 @@ mod tests {
 
     /// The same bits, which NaN and the sign of 0 have, too.
     fn bits(part: &RowPart) -> (Vec<u64>, Option<u64>, Option<(u32, u32)>) {
-        let RowStats { max, tail, moment, argmax } = part.stats;
-        let stats = [max, tail, moment, argmax.into()].map(f64::to_bits).to_vec();
+        let RowStats { max, tail, moment, collision, spread, energy, count, argmax } = part.stats;
+        let stats = [max, tail, moment, collision, spread, energy, count.into(), argmax.into()];
+        let stats = stats.map(f64::to_bits).to_vec();
         (
             stats,
             part.target_logit.map(f64::to_bits),
@@ -393,7 +397,9 @@ mod tests {
         for value in values {
             for target_logit in targets {
                 for fault in faults {
-                    let stats = RowStats { max: value, tail: -value, moment: value, argmax: u32::MAX - 1 };
+                    let (max, tail, moment, collision) = (value, -value, value, -value);
+                    let (spread, energy, count, argmax) = (value, -value, u32::MAX, u32::MAX - 1);
+                    let stats = RowStats { max, tail, moment, collision, spread, energy, count, argmax };
                     let part = RowPart { stats, target_logit, fault };
                     assert_eq!(bits(&part_of(&words(&part))), bits(&part), "{part:?}");
                 }

@@ -1,5 +1,5 @@
 //! Objectives as text.
-use crate::{AnyToken, Error, Listed, MAX_PARAMETERS, Objective, Thresholded};
+use crate::{AnyRow, AnyToken, Composite, Error, Listed, MAX_PARAMETERS, Objective, Term, Thresholded};
 use core::fmt;
 
 /// Why a text is not an objective.
@@ -8,6 +8,8 @@ use core::fmt;
 pub enum SpecError<'a> {
     /// No objective has this name.
     Unknown(&'a str),
+    /// No objective that may be a term of a sum has this name.
+    UnknownTerm(&'a str),
     /// The objective has no such parameter.
     Parameter {
         /// The objective.
@@ -40,12 +42,21 @@ impl fmt::Display for SpecError<'_> {
                 }
                 write!(f, "{} or a key of the paper's code", GATE)
             }
+            Self::UnknownTerm(name) => {
+                write!(f, "objective: no objective is called '{name}', expected ")?;
+                for name in AnyToken::NAMES.iter().chain(AnyRow::NAMES) {
+                    write!(f, "{name}, ")?;
+                }
+                write!(f, "{GATE} or a key of the paper's code")
+            }
             Self::Parameter { objective, parameter } => {
                 write!(f, "objective: {objective} has no parameter '{parameter}'")?;
                 let known = if *objective == GATE {
                     Thresholded::<AnyToken>::PARAMETERS
                 } else {
-                    AnyToken::parameters_of(objective).unwrap_or(&[])
+                    AnyToken::parameters_of(objective)
+                        .or_else(|| AnyRow::parameters_of(objective))
+                        .unwrap_or(&[])
                 };
                 for (i, parameter) in known.iter().enumerate() {
                     write!(f, "{}{}", if i == 0 { ", expected " } else { " or " }, parameter.name)?;
@@ -145,6 +156,60 @@ impl Objective {
     }
 }
 
+impl Composite {
+    /// Reads a sum: what [`Objective::parse`] reads, and row objectives, with `+` between them.
+    ///
+    /// ```text
+    /// nll
+    /// label_smoothing:epsilon=0.1 + z_loss:lambda=1e-4
+    /// thresholded:inner=nll,lo=0.2 + entropy:lambda=-0.01
+    /// ```
+    ///
+    /// # Errors
+    /// [`SpecError`], which quotes the part of the text that is at fault; [`Error::Terms`] for more than
+    /// [`MAX_TERMS`](crate::MAX_TERMS).
+    pub fn parse(spec: &str) -> Result<Self, SpecError<'_>> {
+        let mut sum: Option<Self> = None;
+        for text in terms(spec) {
+            let term = term(text.trim())?;
+            sum = Some(match sum {
+                None => term.into(),
+                Some(sum) => sum.plus(term)?,
+            });
+        }
+        sum.ok_or(SpecError::UnknownTerm(spec))
+    }
+}
+
+/// The text between the `+`, of which one in an exponent (`1e+4`) is none.
+fn terms(spec: &str) -> impl Iterator<Item = &str> {
+    let exponent = |at: usize| {
+        let mut before = spec[..at].chars().rev();
+        matches!(before.next(), Some('e' | 'E'))
+            && before.next().is_some_and(|c| c.is_ascii_digit() || c == '.')
+    };
+    let mut start = 0;
+    let cuts = spec.char_indices().filter(move |&(at, c)| c == '+' && !exponent(at)).map(|(at, _)| at);
+    cuts.chain(core::iter::once(spec.len())).map(move |end| {
+        let text = &spec[start..end];
+        start = end + 1;
+        text
+    })
+}
+
+fn term(spec: &str) -> Result<Term, SpecError<'_>> {
+    let (name, arguments) = spec.split_once(':').map_or((spec, None), |(name, rest)| (name, Some(rest)));
+    if let Some(parameters) = AnyRow::parameters_of(name) {
+        let values = values(name, parameters, arguments.into_iter().flat_map(|rest| rest.split(',')))?;
+        let row = AnyRow::with_parameters(name, values).ok_or(SpecError::UnknownTerm(name))?;
+        return Ok(Term::Row(row?));
+    }
+    match Objective::parse(spec) {
+        Err(SpecError::Unknown(name)) => Err(SpecError::UnknownTerm(name)),
+        objective => objective.map(Term::Token),
+    }
+}
+
 fn token<'a>(name: &'a str, arguments: impl Iterator<Item = &'a str>) -> Result<AnyToken, SpecError<'a>> {
     let parameters = AnyToken::parameters_of(name).ok_or(SpecError::Unknown(name))?;
     let values = values(name, parameters, arguments)?;
@@ -211,14 +276,30 @@ fn defaults(name: &str) -> [f32; MAX_PARAMETERS] {
     core::array::from_fn(|at| parameters.get(at).map_or(0.0, |p| p.default))
 }
 
+fn write_spec(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    parameters: &[crate::Parameter],
+    values: [f32; MAX_PARAMETERS],
+) -> fmt::Result {
+    f.write_str(name)?;
+    for (i, (parameter, value)) in parameters.iter().zip(values).enumerate() {
+        write!(f, "{}{}={value}", if i == 0 { ':' } else { ',' }, parameter.name)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for AnyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        let parameters = AnyToken::parameters_of(self.name()).unwrap_or(&[]);
-        for (i, (parameter, value)) in parameters.iter().zip(self.parameters()).enumerate() {
-            write!(f, "{}{}={value}", if i == 0 { ':' } else { ',' }, parameter.name)?;
-        }
-        Ok(())
+        let parameters = Self::parameters_of(self.name()).unwrap_or(&[]);
+        write_spec(f, self.name(), parameters, self.parameters())
+    }
+}
+
+impl fmt::Display for AnyRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parameters = Self::parameters_of(self.name()).unwrap_or(&[]);
+        write_spec(f, self.name(), parameters, self.parameters())
     }
 }
 

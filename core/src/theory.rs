@@ -108,8 +108,8 @@ fn clearance(kink: f64) -> f64 {
 }
 
 /// Logits at which [0, 1] is cut: the ends given, and the kinks between them.
-fn cuts<const N: usize>(objective: &impl TokenObjective, ends: [f64; N]) -> ([f64; 8], usize) {
-    let mut all = [0.0; 8];
+fn cuts<const N: usize>(objective: &impl TokenObjective, ends: [f64; N]) -> ([f64; 12], usize) {
+    let mut all = [0.0; 12];
     let mut len = 0;
     let (from, to) = (ends[0], ends[N - 1]);
     let kinks = objective.kinks().into_iter().flatten().map(|kink| logit(f64::from(kink)));
@@ -401,7 +401,9 @@ pub fn convexity<O: TokenObjective>(objective: &O) -> Convexity {
             let kink = piece[0];
             let (below, above) = (at_logit(kink - inward(kink)), at_logit(kink + inward(kink)));
             let (below, above) = (objective.of_target(below).loss, objective.of_target(above).loss);
-            let (jump, size) = ((above - below).abs(), above.abs().max(below.abs()));
+            // A value that is 0 at the kink has the size that it has elsewhere.
+            let elsewhere = objective.of_target(at_logit(0.0)).loss.abs();
+            let (jump, size) = ((above - below).abs(), above.abs().max(below.abs()).max(elsewhere));
             if jump > 1e-6 * size {
                 return Convexity::Neither;
             }

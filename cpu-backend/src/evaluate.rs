@@ -5,8 +5,8 @@ use crate::row::{PushBack, Row, SCRATCH, Scale, Scratch, Summarise, Wanted};
 use crate::simd::Lanes;
 use rayon::prelude::*;
 use tokenloss_core::{
-    AnyLogits, Backend, Batch, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs, Reduction,
-    RowEval, RowObjective, RowPartials, RowSummary, Totals, check_length,
+    AnyLogits, Backend, Batch, Detail, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs,
+    Reduction, RowEval, RowObjective, RowPartials, RowSummary, Totals, check_length,
 };
 
 /// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
@@ -52,7 +52,7 @@ struct Pass<'a, O> {
     objective: &'a O,
     /// What a row's weight is multiplied by.
     scale: f64,
-    moment: bool,
+    detail: Detail,
     stream: bool,
 }
 
@@ -61,7 +61,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     fn read<L: Lanes>(&self, row: usize, logits: &[L]) -> Result<Judged, Error> {
         let Some(target) = self.batch.target(row) else { return Ok(Judged::ignored()) };
         SCRATCH.with_borrow_mut(|scratch| {
-            let wanted = Wanted { moment: self.moment, shares: false };
+            let wanted = Wanted { detail: self.detail, shares: false };
             Ok(self.judge(row, self.summary(row, logits, target, scratch, wanted)?))
         })
     }
@@ -77,7 +77,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
                 Row::Into(logits, _) => *logits,
                 Row::InPlace(logits) => &**logits,
             };
-            let wanted = Wanted { moment: self.moment, shares: true };
+            let wanted = Wanted { detail: self.detail, shares: true };
             let summary = match self.summary(row, logits, target, scratch, wanted) {
                 Ok(summary) => summary,
                 Err(error) => {
@@ -227,8 +227,14 @@ impl Backend for Cpu {
         let logits = Logits::Read(logits);
         logits.check(batch.shape())?;
         check_length("summaries", rows, summaries.len())?;
-        let pass =
-            Pass { level: self.level, batch, objective: &Unjudged, scale: 0.0, moment: true, stream: false };
+        let pass = Pass {
+            level: self.level,
+            batch,
+            objective: &Unjudged,
+            scale: 0.0,
+            detail: Detail::Moments,
+            stream: false,
+        };
         let rows = match E::any(logits) {
             AnyLogits::F32(mut logits) => pass.run(&mut logits),
             AnyLogits::F16(mut logits) => pass.run(&mut logits),
@@ -296,7 +302,7 @@ impl Cpu {
             batch,
             objective,
             scale: reduction.scale(batch.valid(), 0),
-            moment: outputs.entropy.is_some() || objective.needs_entropy(),
+            detail: objective.detail().max(outputs.detail()),
             stream: matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES,
         };
         // The rows that are kept are known only after all are judged: the gradient waits for a second sweep.

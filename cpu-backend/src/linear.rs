@@ -16,9 +16,9 @@ use crate::Cpu;
 use chunk::{Chunk, Live};
 use plan::Plan;
 use tokenloss_core::{
-    Batch, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients, LinearOptions,
-    NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals, check_length,
-    check_whole,
+    Batch, Detail, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients,
+    LinearOptions, NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals,
+    check_length, check_whole,
 };
 
 /// How the elements of a hidden state are cut for `dhidden`: the width of a slice, and their number. Slices are for
@@ -57,7 +57,7 @@ fn parts<E: Element>(
     chunk: &mut Chunk<'_, E>,
     plan: Plan,
     rows: &[usize],
-    moment: bool,
+    detail: Detail,
     parts: &mut [RowPart],
 ) {
     let mut of_chunk = vec![RowPart::empty(); plan.rows];
@@ -65,7 +65,7 @@ fn parts<E: Element>(
         of_chunk.fill(RowPart::empty());
         chunk.load(rows.iter().copied());
         for columns in chunk.tiles() {
-            chunk.summarise(&columns, moment, rows, &mut of_chunk);
+            chunk.summarise(&columns, detail, rows, &mut of_chunk);
         }
         rows.iter().zip(&of_chunk).for_each(|(&row, part)| parts[row] = *part);
     }
@@ -112,7 +112,7 @@ impl LinearBackend for Cpu {
         let plan = Plan::new(linear, options)?;
         parts.fill(RowPart::empty());
         let mut chunk = Chunk::new(self.level(), linear, plan, 0.0);
-        self::parts(&mut chunk, plan, &valid_rows(linear.batch()), true, parts);
+        self::parts(&mut chunk, plan, &valid_rows(linear.batch()), Detail::Moments, parts);
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
         gradients.check(linear)?;
         outputs.check(linear.rows())?;
         let plan = Plan::new(linear, options)?;
-        let moment = outputs.entropy.is_some() || objective.needs_entropy();
+        let detail = objective.detail().max(outputs.detail());
         let (batch, rows) = (linear.batch(), valid_rows(linear.batch()));
         let mut call = Call {
             objective,
@@ -182,7 +182,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
             for rows in rows.chunks(plan.rows) {
                 of_chunk.fill(RowPart::empty());
                 chunk.load(rows.iter().copied());
-                chunk.summarise(&linear.columns(), moment, rows, &mut of_chunk);
+                chunk.summarise(&linear.columns(), detail, rows, &mut of_chunk);
                 call.judge(rows.iter().copied().zip(&of_chunk));
                 let live = call.live(rows, scale);
                 chunk.keep(&live, gradients.dhidden.is_some());
@@ -193,7 +193,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
             }
         } else {
             let mut parts = vec![RowPart::empty(); linear.rows()];
-            self::parts(&mut chunk, plan, &rows, moment, &mut parts);
+            self::parts(&mut chunk, plan, &rows, detail, &mut parts);
             call.judge(rows.iter().map(|&row| (row, &parts[row])));
         }
         let mut totals = Totals::of_rows(batch, reduction, call.judged.iter().map(Judged::verdict));

@@ -8,7 +8,7 @@
 use crate::exp::{Digits, exp};
 use crate::simd::{Kernel, Lanes, Simd};
 use core::cell::RefCell;
-use tokenloss_core::{RowPartials, RowStats, RowSummary};
+use tokenloss_core::{Detail, RowPartials, RowStats, RowSummary};
 
 /// Logits in a block: 16 KiB of exponentials and at most 16 KiB of logits, which a 32 KiB cache just holds.
 pub(crate) const BLOCK: usize = 4096;
@@ -31,11 +31,11 @@ thread_local! {
     pub(crate) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Which statistics are wanted beside maximum and tail.
+/// What a sweep is to find out.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
-    /// The entropy's moment.
-    pub(crate) moment: bool,
+    /// The statistics.
+    pub(crate) detail: Detail,
     /// The shares, for a gradient.
     pub(crate) shares: bool,
 }
@@ -53,17 +53,24 @@ impl<L: Lanes> Kernel for Summarise<'_, L> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> RowStats<f64> {
         let Self { logits, scratch, wanted } = self;
-        match (wanted.moment, wanted.shares) {
-            (false, false) => summarise::<S, L, false, false>(s, logits, scratch),
-            (false, true) => summarise::<S, L, false, true>(s, logits, scratch),
-            (true, false) => summarise::<S, L, true, false>(s, logits, scratch),
-            (true, true) => summarise::<S, L, true, true>(s, logits, scratch),
+        match (wanted.detail, wanted.shares) {
+            (Detail::Target, false) => summarise::<S, L, TARGET, false>(s, logits, scratch),
+            (Detail::Target, true) => summarise::<S, L, TARGET, true>(s, logits, scratch),
+            (Detail::Entropy, false) => summarise::<S, L, ENTROPY, false>(s, logits, scratch),
+            (Detail::Entropy, true) => summarise::<S, L, ENTROPY, true>(s, logits, scratch),
+            (Detail::Moments, false) => summarise::<S, L, MOMENTS, false>(s, logits, scratch),
+            (Detail::Moments, true) => summarise::<S, L, MOMENTS, true>(s, logits, scratch),
         }
     }
 }
 
+// Levels of detail, as a kernel's constant.
+const TARGET: u8 = Detail::Target as u8;
+const ENTROPY: u8 = Detail::Entropy as u8;
+const MOMENTS: u8 = Detail::Moments as u8;
+
 #[inline(always)]
-fn summarise<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
+fn summarise<S: Simd, L: Lanes, const DETAIL: u8, const SHARES: bool>(
     s: S,
     logits: &[L],
     scratch: &mut Scratch,
@@ -78,15 +85,11 @@ fn summarise<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
         let next = &logits[(start + z.len()).min(logits.len() - 1)..];
         let shares =
             if SHARES { &mut scratch.shares[start..start + z.len()] } else { &mut [] as &mut [f32] };
-        let block = block::<S, L, MOMENT, SHARES>(s, z, next, shares);
-        scratch.maxima.push(block.max);
-        total = total.merge(RowStats {
-            max: f64::from(block.max),
-            tail: block.tail,
-            moment: block.moment,
-            // The block's first column, until the winner is known.
-            argmax: if block.tail == -1.0 { u32::MAX } else { start as u32 },
-        });
+        let block = block::<S, L, DETAIL, SHARES>(s, z, next, shares);
+        scratch.maxima.push(block.max as f32);
+        // The block's first column, until the winner is known.
+        let argmax = if block.tail == -1.0 { u32::MAX } else { start as u32 };
+        total = total.merge(RowStats { argmax, ..block });
     }
     if total.is_valid() {
         let start = total.argmax as usize;
@@ -101,36 +104,47 @@ fn summarise<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
 /// is a few 1e-8 of the rest. Below, the tail is summed by itself.
 const PLAIN: f32 = 4.0;
 
+/// The statistics of a block, without the argmax.
 #[inline(always)]
-fn block<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool>(
+fn block<S: Simd, L: Lanes, const DETAIL: u8, const SHARES: bool>(
     s: S,
     z: &[L],
     next: &[L],
     shares: &mut [f32],
-) -> Block {
+) -> RowStats<f64> {
     let max = L::greatest(s, z);
     if max == f32::NEG_INFINITY {
         shares.fill(0.0);
         let nan = z.iter().any(|z| z.to_f32().is_nan());
-        return Block { max, tail: if nan { f64::NAN } else { -1.0 }, moment: 0.0 };
+        return RowStats { tail: if nan { f64::NAN } else { -1.0 }, ..RowStats::empty() };
     }
-    let sums = sums::<S, L, MOMENT, SHARES, false>(s, z, max, next, shares);
-    let moment = if MOMENT { f64::from(s.horizontal_sum(sums.moment)) } else { 0.0 };
+    let sums = sums::<S, L, DETAIL, SHARES, false>(s, z, max, next, shares);
+    let whole = |sum: S::V| f64::from(s.horizontal_sum(sum));
     let all = s.horizontal_sum(s.add(sums.tail, sums.carry));
     let tail = if all >= PLAIN {
         f64::from(all) - 1.0
     } else {
-        let sums = self::sums::<S, L, false, false, true>(s, z, max, &[], &mut []);
+        let sums = self::sums::<S, L, TARGET, false, true>(s, z, max, &[], &mut []);
         // One of the equals is the implicit 1.
-        let ties = f64::from(s.horizontal_sum(sums.ties)) - 1.0;
-        f64::from(s.horizontal_sum(s.add(sums.tail, sums.carry))) + ties
+        let ties = whole(sums.ties) - 1.0;
+        whole(s.add(sums.tail, sums.carry)) + ties
     };
-    Block { max, tail, moment }
+    let mut stats = RowStats { max: f64::from(max), tail, ..RowStats::empty() };
+    if DETAIL >= ENTROPY {
+        stats.moment = whole(sums.moment);
+    }
+    if DETAIL >= MOMENTS {
+        stats.collision = whole(sums.collision);
+        stats.spread = whole(s.add(sums.spread, sums.spread_carry));
+        stats.energy = whole(s.add(sums.energy, sums.energy_carry));
+        stats.count = whole(sums.count) as u32;
+    }
+    stats
 }
 
 /// The sums over a block. `APART` keeps what equals the maximum out of the tail.
 #[inline(always)]
-fn sums<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool, const APART: bool>(
+fn sums<S: Simd, L: Lanes, const DETAIL: u8, const SHARES: bool, const APART: bool>(
     s: S,
     z: &[L],
     max: f32,
@@ -138,48 +152,40 @@ fn sums<S: Simd, L: Lanes, const MOMENT: bool, const SHARES: bool, const APART: 
     shares: &mut [f32],
 ) -> Sums<S::V> {
     let at = s.splat(max);
-    let zero = s.splat(0.0);
-    let mut total = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
+    let mut total = Sums::zero(s);
     let whole = z.len() - z.len() % S::LANES;
     let step = RUN * S::LANES;
 
     let mut start = 0;
     while start < whole {
         let end = (start + step).min(whole);
-        let mut run = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
+        let mut run = Sums::zero(s);
         let mut i = start;
         while i < end {
             // The next block is on its way while this one is computed.
             if let Some(x) = next.get(i) {
                 s.prefetch(x);
             }
-            let d = s.sub(L::load(s, &z[i..i + S::LANES]), at);
-            let share = term::<S, L, MOMENT, APART>(s, d, &mut run);
+            let share = term::<S, L, DETAIL, APART>(s, L::load(s, &z[i..i + S::LANES]), at, &mut run);
             if SHARES {
                 s.store_f32(share, &mut shares[i..i + S::LANES]);
             }
             i += S::LANES;
         }
-        total.add(s, &run);
+        total.add::<S, DETAIL>(s, &run);
         start = end;
     }
     if whole < z.len() {
         // The lanes beyond the end are masked logits: they add nothing.
         let part = L::load_part(s, &z[whole..], f32::NEG_INFINITY);
-        let mut run = Sums { tail: zero, carry: zero, ties: zero, moment: zero };
-        let share = term::<S, L, MOMENT, APART>(s, s.sub(part, at), &mut run);
-        total.add(s, &run);
+        let mut run = Sums::zero(s);
+        let share = term::<S, L, DETAIL, APART>(s, part, at, &mut run);
+        total.add::<S, DETAIL>(s, &run);
         if SHARES {
             f32::store_part(s, share, &mut shares[whole..]);
         }
     }
     total
-}
-
-struct Block {
-    max: f32,
-    tail: f64,
-    moment: f64,
 }
 
 struct Sums<V> {
@@ -190,27 +196,66 @@ struct Sums<V> {
     /// Shares of logits equal to the maximum, if they are kept apart.
     ties: V,
     moment: V,
+    collision: V,
+    spread: V,
+    spread_carry: V,
+    energy: V,
+    energy_carry: V,
+    count: V,
 }
 
 impl<V: Copy> Sums<V> {
     #[inline(always)]
-    fn add<S: Simd<V = V>>(&mut self, s: S, other: &Self) {
-        let tail = s.add(self.tail, other.tail);
-        let lost = s.add(s.sub(self.tail, tail), other.tail);
-        self.carry = s.add(self.carry, lost);
-        self.tail = tail;
+    fn zero<S: Simd<V = V>>(s: S) -> Self {
+        let zero = s.splat(0.0);
+        Self {
+            tail: zero,
+            carry: zero,
+            ties: zero,
+            moment: zero,
+            collision: zero,
+            spread: zero,
+            spread_carry: zero,
+            energy: zero,
+            energy_carry: zero,
+            count: zero,
+        }
+    }
+
+    #[inline(always)]
+    fn add<S: Simd<V = V>, const DETAIL: u8>(&mut self, s: S, other: &Self) {
+        carried(s, &mut self.tail, &mut self.carry, other.tail);
         self.ties = s.add(self.ties, other.ties);
-        self.moment = s.add(self.moment, other.moment);
+        if DETAIL >= ENTROPY {
+            self.moment = s.add(self.moment, other.moment);
+        }
+        if DETAIL >= MOMENTS {
+            self.collision = s.add(self.collision, other.collision);
+            carried(s, &mut self.spread, &mut self.spread_carry, other.spread);
+            carried(s, &mut self.energy, &mut self.energy_carry, other.energy);
+            self.count = s.add(self.count, other.count);
+        }
     }
 }
 
-/// The shares of one vector of differences, added to the sums.
+/// Adds to a sum, and to its carry what that rounds away.
 #[inline(always)]
-fn term<S: Simd, L: Lanes, const MOMENT: bool, const APART: bool>(
+fn carried<S: Simd>(s: S, sum: &mut S::V, carry: &mut S::V, more: S::V) {
+    let both = s.add(*sum, more);
+    let lost = s.add(s.sub(*sum, both), more);
+    *carry = s.add(*carry, lost);
+    *sum = both;
+}
+
+/// The shares of one vector of logits, added to the sums.
+#[inline(always)]
+fn term<S: Simd, L: Lanes, const DETAIL: u8, const APART: bool>(
     s: S,
-    d: S::V,
+    z: S::V,
+    max: S::V,
     sums: &mut Sums<S::V>,
 ) -> S::V {
+    let d = s.sub(z, max);
     // The share of a logit equal to the maximum is exactly 1.
     let share = exp(s, d, L::DIGITS);
     if APART {
@@ -218,10 +263,18 @@ fn term<S: Simd, L: Lanes, const MOMENT: bool, const APART: bool>(
     } else {
         sums.tail = s.add(sums.tail, share);
     }
-    if MOMENT {
+    if DETAIL >= ENTROPY {
         // A masked logit has d = -infinity and a share of 0, whose product is not 0.
         let d = s.max(s.splat(crate::exp::LOWEST), d);
         sums.moment = s.mul_add(share, d, sums.moment);
+    }
+    if DETAIL >= MOMENTS {
+        let unmasked = |x: S::V| s.keep_unless_lt(x, z, s.splat(f32::MIN));
+        let logit = unmasked(z);
+        sums.collision = s.mul_add(share, share, sums.collision);
+        sums.spread = s.add(sums.spread, unmasked(d));
+        sums.energy = s.mul_add(logit, logit, sums.energy);
+        sums.count = s.add(sums.count, unmasked(s.splat(1.0)));
     }
     share
 }
@@ -258,8 +311,8 @@ impl<L: Lanes> Kernel for Scale<'_, L> {
         let Self { row, target, summary, partials, scratch, stream } = self;
         let stats = &summary.stats;
         let at_target = narrow(partials.target_gradient(summary));
-        if partials.d_entropy != 0.0 {
-            // Rare, and it needs the logits themselves: by the form that recomputes their shares.
+        if !partials.is_plain() {
+            // It needs the logits themselves: by the form that recomputes their shares.
             return PushBack { row, target: Some(target), summary, partials }.run(s);
         }
         let (Row::Into(_, out) | Row::InPlace(out)) = row;
@@ -334,70 +387,95 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { row, target, summary, partials } = self;
-        let stats = &summary.stats;
         let at_target = narrow(partials.target_gradient(summary));
-        let mass = 1.0 + stats.tail;
-        // p_j (d_lse - d_entropy (log p_j + H)) = share_j (constant + slant (z_j - max))
-        let entropy = if partials.d_entropy == 0.0 { 0.0 } else { stats.entropy() };
-        let constant = (partials.d_lse - partials.d_entropy * (entropy - stats.tail.ln_1p())) / mass;
-        let (constant, slant) = (narrow(constant), narrow(-partials.d_entropy / mass));
-        // No difference is below the lowest, so no factor is above this.
-        let bound = constant.abs() - crate::exp::LOWEST * slant.abs();
-        let line = Line {
-            max: s.splat(narrow(stats.max)),
-            constant: s.splat(constant),
-            slant: s.splat(slant),
-            least: s.splat(f32::MIN_POSITIVE / bound),
+        let line = Line::new(s, summary, &partials);
+        let out = if partials.d_mean == 0.0 && partials.d_energy == 0.0 {
+            line.write::<S, L, false>(s, row)
+        } else {
+            line.write::<S, L, true>(s, row)
         };
-        let width = S::LANES;
-        match row {
-            Row::Into(logits, out) => {
-                for (out, z) in out.chunks_mut(width).zip(logits.chunks(width)) {
-                    if z.len() == width {
-                        L::store(s, line.at(s, L::load(s, z), L::DIGITS), out);
-                    } else {
-                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), out);
-                    }
-                }
-                set(out, target, at_target);
-            }
-            Row::InPlace(out) => {
-                for z in out.chunks_mut(width) {
-                    if z.len() == width {
-                        L::store(s, line.at(s, L::load(s, z), L::DIGITS), z);
-                    } else {
-                        L::store_part(s, line.at(s, L::load_part(s, z, f32::NEG_INFINITY), L::DIGITS), z);
-                    }
-                }
-                set(out, target, at_target);
-            }
+        if let Some(target) = target {
+            out[target] = L::from_f32(at_target);
         }
     }
 }
 
-fn set<L: Lanes>(out: &mut [L], target: Option<usize>, gradient: f32) {
-    if let Some(target) = target {
-        out[target] = L::from_f32(gradient);
-    }
-}
-
+/// `p_j (d_lse - d_entropy (log p_j + H)) + d_mean / count + 2 d_energy z_j = share_j (constant + slant (z_j - max)) +
+/// level + pull z_j`
 struct Line<V> {
     max: V,
     constant: V,
     slant: V,
+    level: V,
+    pull: V,
     /// Smaller shares give no normal number: see [`scale`].
     least: V,
 }
 
 impl<V: Copy> Line<V> {
     #[inline(always)]
-    fn at<S: Simd<V = V>>(&self, s: S, z: V, digits: Digits) -> V {
+    fn new<S: Simd<V = V>>(s: S, summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Self {
+        let stats = &summary.stats;
+        let mass = 1.0 + stats.tail;
+        let entropy = if partials.d_entropy == 0.0 { 0.0 } else { stats.entropy() };
+        let constant = (partials.d_lse - partials.d_entropy * (entropy - stats.tail.ln_1p())) / mass;
+        let (constant, slant) = (narrow(constant), narrow(-partials.d_entropy / mass));
+        // No difference is below the lowest, so no factor is above this.
+        let bound = constant.abs() - crate::exp::LOWEST * slant.abs();
+        let level = if partials.d_mean == 0.0 { 0.0 } else { narrow(partials.d_mean / stats.counted()) };
+        Self {
+            max: s.splat(narrow(stats.max)),
+            constant: s.splat(constant),
+            slant: s.splat(slant),
+            level: s.splat(level),
+            pull: s.splat(narrow(2.0 * partials.d_energy)),
+            least: s.splat(f32::MIN_POSITIVE / bound),
+        }
+    }
+
+    #[inline(always)]
+    fn write<'a, S: Simd<V = V>, L: Lanes, const AFFINE: bool>(&self, s: S, row: Row<'a, L>) -> &'a mut [L] {
+        let width = S::LANES;
+        match row {
+            Row::Into(logits, out) => {
+                for (out, z) in out.chunks_mut(width).zip(logits.chunks(width)) {
+                    if z.len() == width {
+                        L::store(s, self.at::<S, AFFINE>(s, L::load(s, z), L::DIGITS), out);
+                    } else {
+                        let z = L::load_part(s, z, f32::NEG_INFINITY);
+                        L::store_part(s, self.at::<S, AFFINE>(s, z, L::DIGITS), out);
+                    }
+                }
+                out
+            }
+            Row::InPlace(out) => {
+                for z in out.chunks_mut(width) {
+                    if z.len() == width {
+                        L::store(s, self.at::<S, AFFINE>(s, L::load(s, z), L::DIGITS), z);
+                    } else {
+                        let logits = L::load_part(s, z, f32::NEG_INFINITY);
+                        L::store_part(s, self.at::<S, AFFINE>(s, logits, L::DIGITS), z);
+                    }
+                }
+                out
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn at<S: Simd<V = V>, const AFFINE: bool>(&self, s: S, z: V, digits: Digits) -> V {
         let d = s.sub(z, self.max);
         let share = exp(s, d, digits);
         let share = s.keep_unless_lt(share, share, self.least);
         // Masked logits again: see `term`.
         let d = s.max(s.splat(crate::exp::LOWEST), d);
-        s.mul(share, s.mul_add(d, self.slant, self.constant))
+        let soft = s.mul(share, s.mul_add(d, self.slant, self.constant));
+        if AFFINE {
+            let affine = s.add(soft, s.mul_add(z, self.pull, self.level));
+            s.keep_unless_lt(affine, z, s.splat(f32::MIN))
+        } else {
+            soft
+        }
     }
 }
 
@@ -418,7 +496,7 @@ mod tests {
         let wide: Vec<f64> = z.iter().map(|z| f64::from(z.to_f32())).collect();
         let Ok(want) = reference::summarise(&wide, target) else { return };
         let mut scratch = Scratch::default();
-        let wanted = Wanted { moment: true, shares: true };
+        let wanted = Wanted { detail: Detail::Moments, shares: true };
         let stats = level.run(Summarise { logits: z, scratch: &mut scratch, wanted });
         assert_eq!((stats.max, stats.argmax), (want.stats.max, want.stats.argmax), "{level}");
         // The grant of the whole suite: differences of logits up to 60 round by as many half ULPs.

@@ -177,7 +177,7 @@ pub unsafe extern "C" fn merged(half: *const half::f16, brain: *const half::bf16
     // SAFETY: the caller's contract.
     let (half, brain) = unsafe { (slice(half, vocab), slice(brain, vocab)) };
     let all = stats(half).merge(stats(brain));
-    let partials = RowPartials { d_target: -1.0, d_lse: 1.0, d_entropy: 0.5 };
+    let partials = RowPartials { d_entropy: 0.5, ..RowPartials::of_slope(-1.0) };
     all.lse()
         + all.entropy()
         + partials.target_gradient(&RowSummary::new(all, half::f16::from_f32(1.0).to_f32()))

@@ -84,8 +84,7 @@ struct Entropy;
 
 impl RowObjective for Entropy {
     fn of_row<T: num_traits::Float>(&self, row: &RowSummary<T>) -> tokenloss::RowEval<T> {
-        let zero = T::zero();
-        let partials = tokenloss::RowPartials { d_target: zero, d_lse: zero, d_entropy: T::one() };
+        let partials = tokenloss::RowPartials { d_entropy: T::one(), ..tokenloss::RowPartials::zero() };
         tokenloss::RowEval { loss: row.stats.entropy(), partials, kept: true }
     }
 }

@@ -628,6 +628,7 @@ pub(crate) fn summary_of(record: &Record) -> RowSummary<f64> {
             tail: record.tail.into(),
             moment: record.moment.into(),
             argmax: record.argmax as u32,
+            ..RowStats::empty()
         },
         target: TargetProb { log_p: record.log_p.into(), one_minus_p: record.one_minus_p.into() },
     }
@@ -638,11 +639,12 @@ pub(crate) fn partials_of(record: &Record) -> RowPartials<f64> {
         d_target: record.d_target.into(),
         d_lse: record.d_lse.into(),
         d_entropy: record.d_entropy.into(),
+        ..RowPartials::zero()
     }
 }
 
 pub(crate) fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
-    let RowStats { max, tail, moment, argmax } = summary.stats;
+    let RowStats { max, tail, moment, argmax, .. } = summary.stats;
     Record {
         loss: 0.0,
         log_p: summary.target.log_p as f32,

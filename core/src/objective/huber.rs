@@ -1,5 +1,5 @@
 use super::cast;
-use crate::{TargetProb, TokenEval, TokenObjective};
+use crate::{Kinks, TargetProb, TokenEval, TokenObjective};
 use num_traits::Float;
 
 /// Huber loss on the error `e = 1 - p`.
@@ -42,7 +42,7 @@ impl TokenObjective for Huber {
         }
     }
 
-    fn kinks(&self) -> [Option<f32>; 2] {
-        [Some(1.0 - self.delta), None]
+    fn kinks(&self) -> Kinks {
+        [Some(1.0 - self.delta), None, None, None]
     }
 }

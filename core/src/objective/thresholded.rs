@@ -1,5 +1,5 @@
 use super::{Listed, cast, check};
-use crate::{Error, TargetProb, TokenEval, TokenObjective};
+use crate::{Error, Kinks, TargetProb, TokenEval, TokenObjective};
 use num_traits::Float;
 
 /// An objective on the rows whose current probability lies between two bounds; the others are dropped.
@@ -66,12 +66,11 @@ impl<O: TokenObjective> TokenObjective for Thresholded<O> {
         if self.of_target(frozen).kept { self.inner.held(frozen, live) } else { T::zero() }
     }
 
-    fn kinks(&self) -> [Option<f32>; 2] {
-        // A bound at an end of [0, 1] cuts nothing off. An inner objective with a kink of its own shows it
-        // where it has room to.
+    fn kinks(&self) -> Kinks {
+        // A bound at an end of [0, 1] cuts nothing off. Of the inner objective's kinks there is room for two.
         let lo = Some(self.lo).filter(|lo| *lo > 0.0);
         let hi = Some(self.hi).filter(|hi| *hi < 1.0);
-        let [inner, _] = self.inner.kinks();
-        [lo.or(inner), hi.or(if lo.is_some() { inner } else { None })]
+        let mut inner = self.inner.kinks().into_iter().flatten();
+        [lo, hi, inner.next(), inner.next()]
     }
 }

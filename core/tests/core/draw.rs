@@ -15,7 +15,7 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
 }
 
 /// The whole domain of a parameter, with its ends, its default and what lies near its lower end drawn often.
-fn within(parameter: &Parameter) -> BoxedStrategy<f32> {
+pub(crate) fn within(parameter: &Parameter) -> BoxedStrategy<f32> {
     let Parameter { min, max, default, .. } = *parameter;
     prop_oneof![
         4 => (0.0f32..=1.0).prop_map(move |u| (min + u * (max - min)).clamp(min, max)),

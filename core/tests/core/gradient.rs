@@ -11,13 +11,8 @@ use tokenloss_core::{
 /// Step of the differences, in logits.
 const STEP: f64 = 3e-4;
 
-/// Every kink, also one that a gate hides because it has two of its own.
 fn kinks(objective: &Objective) -> Vec<f64> {
-    let inner = match objective {
-        Objective::Thresholded(gate) => gate.inner().kinks(),
-        Objective::Token(_) => [None; 2],
-    };
-    objective.kinks().into_iter().chain(inner).flatten().map(f64::from).collect()
+    objective.kinks().into_iter().flatten().map(f64::from).collect()
 }
 
 /// Whether `p` changes sides within four steps of some logit. `d log_p / dz` is at most `1 - p`, and a kink is
@@ -101,7 +96,7 @@ proptest! {
     fn a_row_sums_to_d_target_plus_d_lse(
         (logits, target) in row(), d_target in -2.0f64..2.0, d_lse in -2.0f64..2.0, d_entropy in -2.0f64..2.0) {
         let summary = reference::summarise(&logits, target).unwrap();
-        let partials = RowPartials { d_target, d_lse, d_entropy };
+        let partials = RowPartials { d_target, d_lse, d_entropy, ..RowPartials::zero() };
         let mut dlogits = vec![f64::NAN; logits.len()];
         reference::push_back(&logits, target, &summary, partials, &mut dlogits);
         let sum: f64 = dlogits.iter().sum();
@@ -116,7 +111,7 @@ proptest! {
     fn the_entropy_direction_is_the_derivative_of_the_entropy((logits, target) in row()) {
         let summary = reference::summarise(&logits, target).unwrap();
         let mut dlogits = vec![f64::NAN; logits.len()];
-        let partials = RowPartials { d_target: 0.0, d_lse: 0.0, d_entropy: 1.0 };
+        let partials = RowPartials { d_entropy: 1.0, ..RowPartials::zero() };
         reference::push_back(&logits, target, &summary, partials, &mut dlogits);
         for (j, &d) in dlogits.iter().enumerate().filter(|(j, _)| logits[*j].is_finite()) {
             let entropy = |steps: f64| {
@@ -157,7 +152,9 @@ proptest! {
 fn the_lse_direction_is_exact_at_both_ends() {
     for margin in [-80.0f64, -40.0, -17.0, 0.0, 17.0, 80.0] {
         let summary = reference::summarise(&[margin, 0.0], 0).unwrap();
-        let of = |d_target, d_lse| RowPartials { d_target, d_lse, d_entropy: 0.0 }.target_gradient(&summary);
+        let of = |d_target, d_lse| {
+            RowPartials { d_target, d_lse, ..RowPartials::zero() }.target_gradient(&summary)
+        };
         let (p, e) = (1.0 / (1.0 + (-margin).exp()), 1.0 / (1.0 + margin.exp()));
         // The exponent of 80 is exact, so that only a few operations round.
         assert!((of(0.0, 1.0) / p - 1.0).abs() <= 1e-15 * (1.0 + margin.abs()), "p at a margin of {margin}");
@@ -170,8 +167,8 @@ fn the_lse_direction_is_exact_at_both_ends() {
 
 #[test]
 fn a_weight_of_0_switches_any_partials_off() {
-    let wild = RowPartials { d_target: f64::NEG_INFINITY, d_lse: f64::INFINITY, d_entropy: f64::NAN };
-    assert_eq!(wild.scaled(0.0), RowPartials::default());
+    let wild = RowPartials { d_target: f64::NEG_INFINITY, d_lse: f64::INFINITY, ..RowPartials::nan() };
+    assert_eq!(wild.scaled(0.0), RowPartials::zero());
     assert!(wild.is_live() && !wild.scaled(0.0).is_live());
     assert_eq!(RowPartials::of_slope(-0.5).scaled(3.0), RowPartials::of_slope(-1.5));
 }

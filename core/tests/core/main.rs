@@ -14,6 +14,7 @@ mod limits;
 mod oracle;
 mod risk;
 mod sequence;
+mod rows;
 mod sharded;
 mod spec;
 mod theory;

@@ -503,7 +503,7 @@ struct Hopeful;
 impl RowObjective for Hopeful {
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
         let share = T::from(0.1).unwrap();
-        let partials = RowPartials { d_target: -T::one(), d_lse: T::one(), d_entropy: -share };
+        let partials = RowPartials { d_entropy: -share, ..RowPartials::of_slope(-T::one()) };
         RowEval { loss: -row.target.log_p - share * row.stats.entropy(), partials, kept: true }
     }
 }

@@ -7,7 +7,7 @@ use super::worker::{Worker, as_f32, for_each, widen};
 use crate::level::Level;
 use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
 use core::ops::Range;
-use tokenloss_core::{Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
+use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
 
 /// A row that is pushed back.
 #[derive(Clone, Copy)]
@@ -86,7 +86,7 @@ impl<'a, E: Element> Chunk<'a, E> {
     pub(crate) fn summarise(
         &mut self,
         columns: &Range<usize>,
-        moment: bool,
+        detail: Detail,
         batch_rows: &[usize],
         parts: &mut [RowPart],
     ) {
@@ -99,7 +99,7 @@ impl<'a, E: Element> Chunk<'a, E> {
             let tile_rows = tile.chunks_exact(block.len());
             for ((part, z), &row) in parts.iter_mut().zip(tile_rows).zip(batch_rows) {
                 let target = linear.target(row).filter(|target| block.contains(target));
-                *part = part_of(level, z, moment, target.map(|target| target - block.start));
+                *part = part_of(level, z, detail, target.map(|target| target - block.start));
                 let first = (linear.columns().start + block.start) as u32;
                 if part.stats.argmax != u32::MAX {
                     part.stats.argmax += first;
@@ -269,8 +269,8 @@ fn logits<E: Element>(
 }
 
 /// What a block knows of a row, in the block's own columns.
-fn part_of(level: Level, z: &[f32], moment: bool, target: Option<usize>) -> RowPart {
-    let wanted = Wanted { moment, shares: false };
+fn part_of(level: Level, z: &[f32], detail: Detail, target: Option<usize>) -> RowPart {
+    let wanted = Wanted { detail, shares: false };
     let stats = SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits: z, scratch, wanted }));
     // NaN marks a bad row; -1 is a row without mass, which other blocks may have.
     let fault = if stats.tail.is_nan() {

@@ -124,7 +124,7 @@ fn partials_of_ignored_rows_are_not_looked_at() {
     for cpu in levels() {
         let mut summaries = vec![RowSummary::nan(); case.rows()];
         cpu.summarise_linear(&case.linear(), &LinearOptions::default(), &mut summaries).expect("finite");
-        let nan = RowPartials { d_target: f64::NAN, d_lse: f64::NAN, d_entropy: f64::NAN };
+        let nan = RowPartials::nan();
         let partials: Vec<_> =
             case.targets.iter().map(|t| if *t < 0 { nan } else { RowPartials::of_slope(-1.0) }).collect();
         let mut got = Gradients::<f32>::new(&case.linear());

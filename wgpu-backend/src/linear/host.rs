@@ -188,7 +188,7 @@ fn part_of<E: Element>(linear: &Linear<'_, E>, row: usize, record: &Record) -> R
     let mut stats = RowStats::empty();
     if record.argmax != -1 {
         let (max, tail, moment) = (record.max.into(), record.tail.into(), record.moment.into());
-        stats = RowStats { max, tail, moment, argmax: record.argmax as u32 };
+        stats = RowStats { max, tail, moment, argmax: record.argmax as u32, ..RowStats::empty() };
     }
     let fault = record.status.checked_sub(1).map(|column| (column, logit(linear, row, column as usize)));
     if fault.is_some() {

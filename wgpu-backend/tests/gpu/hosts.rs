@@ -105,7 +105,7 @@ fn an_entropy_partial_is_pushed_back() {
             let batch = Batch::new(Shape::new(rows, vocab).unwrap(), &matrix.targets).unwrap();
             let mut summaries = vec![RowSummary::nan(); rows];
             gpu.summarise(&batch, &matrix.logits, &mut summaries).unwrap();
-            let partials = vec![RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5 }; rows];
+            let partials = vec![RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5, ..RowPartials::zero() }; rows];
             let mut dlogits = vec![f32::NAN; matrix.logits.len()];
             let out = Logits::OutOfPlace { logits: &matrix.logits, dlogits: &mut dlogits };
             gpu.push_back(&batch, out, &summaries, &partials).unwrap();
