@@ -48,9 +48,11 @@ mod element;
 mod error;
 mod judged;
 mod linear;
+mod math;
 mod reduction;
 pub mod reference;
 mod row;
+pub mod score;
 mod segments;
 pub mod sequence;
 #[cfg(feature = "alloc")]

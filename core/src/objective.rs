@@ -240,7 +240,17 @@ macro_rules! for_each_objective {
     };
     // A function of scores, values or predictions.
     (scores, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            squared Squared {} "least squares"
+            huber Huber { delta: 1.0, 0.001..=1000.0 } "Huber 1964"
+            pseudo_huber PseudoHuber { c: 0.03, 0.0..=1000.0 } "arXiv 2310.14189"
+            pinball Pinball { tau: 0.5, 0.0..=1.0 } "Koenker and Bassett 1978"
+            expectile Expectile { tau: 0.5, 0.0..=1.0 } "Newey and Powell 1987; arXiv 2110.06169"
+            binary_cross_entropy BinaryCrossEntropy {} "maximum likelihood"
+            reject Reject { alpha: 2.0, 0.01..=16.0; beta: 9.71, 0.001..=100000.0; cost: 0.05, 0.001..=1.0 } "arXiv 2301.09044"
+            bradley_terry BradleyTerry { smoothing: 0.0, 0.0..=0.5; centre: 0.0, 0.0..=10.0 } "Bradley and Terry 1952; arXiv 2203.02155"
+            fidelity Fidelity {} "arXiv 2501.11561"
+        }
     };
     // A function of embeddings or of their similarities.
     (embeddings, $callback:ident) => {

@@ -1,0 +1,16 @@
+//! Functions of one number that more than one family of objectives needs.
+
+use num_traits::Float;
+
+/// `log(1 + exp x)`, without overflow and to relative accuracy at both ends; `-log sigmoid(-x)`.
+#[inline]
+pub(crate) fn softplus<T: Float>(x: T) -> T {
+    x.max(T::zero()) + (-x.abs()).exp().ln_1p()
+}
+
+/// `1 / (1 + exp(-x))`, to relative accuracy at both ends; `1 - sigmoid(x)` is `sigmoid(-x)`.
+#[inline]
+pub(crate) fn sigmoid<T: Float>(x: T) -> T {
+    let tail = (-x.abs()).exp();
+    (if x < T::zero() { tail } else { T::one() }) / (T::one() + tail)
+}
