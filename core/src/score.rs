@@ -98,6 +98,12 @@ impl Input {
     }
 }
 
+/// `score - target`; a difference that overflows is the greatest that does not.
+#[inline]
+fn error<T: Float>(score: T, target: T) -> T {
+    (score - target).max(T::min_value()).min(T::max_value())
+}
+
 /// A function of one sample's scores and targets, and its derivatives by the scores.
 ///
 /// ```

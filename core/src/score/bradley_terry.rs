@@ -1,4 +1,4 @@
-use super::{Input, ScoreEval, ScoreObjective};
+use super::{Input, ScoreEval, ScoreObjective, error};
 use crate::math::{sigmoid, softplus};
 use crate::objective::cast;
 use num_traits::Float;
@@ -42,15 +42,13 @@ impl ScoreObjective<2> for BradleyTerry {
     fn of_scores<T: Float>(&self, [chosen, rejected]: [T; 2], [margin]: [T; 1]) -> ScoreEval<T, 2> {
         let [smoothing, centre] = [self.smoothing, self.centre].map(cast::<T>);
         let kept = T::one() - smoothing;
-        let difference = chosen - rejected - margin;
-        // 0 times a softplus that overflowed is 0.
-        let swapped = if smoothing == T::zero() { T::zero() } else { smoothing * softplus(difference) };
+        let difference = error(error(chosen, rejected), margin);
         let slope = smoothing * sigmoid(difference) - kept * sigmoid(-difference);
         let sum = chosen + rejected;
         let pull = if centre == T::zero() { T::zero() } else { centre * sum };
         let off = if pull == T::zero() { T::zero() } else { pull * sum };
         ScoreEval {
-            loss: kept * softplus(-difference) + swapped + off,
+            loss: kept * softplus(-difference) + smoothing * softplus(difference) + off,
             slopes: [slope + (pull + pull), (pull + pull) - slope],
         }
     }

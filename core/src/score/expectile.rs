@@ -1,4 +1,4 @@
-use super::{ScoreEval, ScoreObjective};
+use super::{ScoreEval, ScoreObjective, error};
 use crate::objective::cast;
 use num_traits::Float;
 
@@ -35,12 +35,9 @@ impl ScoreObjective for Expectile {
     #[inline]
     fn of_scores<T: Float>(&self, [score]: [T; 1], [target]: [T; 1]) -> ScoreEval<T, 1> {
         let tau = cast::<T>(self.tau);
-        let error = score - target;
-        let weight = if error < T::zero() { tau } else { T::one() - tau };
-        // 0 times an error that overflowed is 0.
-        let pull = if weight == T::zero() { T::zero() } else { weight * error };
-        let loss = if pull == T::zero() { T::zero() } else { pull * error };
-        ScoreEval { loss, slopes: [pull + pull] }
+        let error = error(score, target);
+        let pull = (if error < T::zero() { tau } else { T::one() - tau }) * error;
+        ScoreEval { loss: pull * error, slopes: [pull + pull] }
     }
 
     fn kinks(&self, [target]: [f64; 1]) -> [Option<f64>; 2] {

@@ -78,10 +78,7 @@ impl ScoreObjective<4> for Fidelity {
         let by_mean = if slope == 0.0 { 0.0 } else { slope / deviation };
         let by_variance = if slope == 0.0 { 0.0 } else { -0.5 * by_mean * x / deviation };
         let narrow = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        ScoreEval {
-            loss: narrow(loss),
-            slopes: [by_mean, by_variance, -by_mean, by_variance].map(narrow),
-        }
+        ScoreEval { loss: narrow(loss), slopes: [by_mean, by_variance, -by_mean, by_variance].map(narrow) }
     }
 
     fn inputs() -> ([Input; 4], [Input; 1]) {

@@ -1,4 +1,4 @@
-use super::{ScoreEval, ScoreObjective};
+use super::{ScoreEval, ScoreObjective, error};
 use crate::objective::cast;
 use num_traits::Float;
 
@@ -33,7 +33,7 @@ impl ScoreObjective for Huber {
     #[inline]
     fn of_scores<T: Float>(&self, [score]: [T; 1], [target]: [T; 1]) -> ScoreEval<T, 1> {
         let (delta, half) = (cast::<T>(self.delta), cast::<T>(0.5));
-        let error = score - target;
+        let error = error(score, target);
         if error.abs() <= delta {
             ScoreEval { loss: half * error * error, slopes: [error] }
         } else {

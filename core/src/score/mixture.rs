@@ -13,8 +13,8 @@ use num_traits::Float;
 /// Returns the loss and writes both gradients; by the second, the gradient of whatever a component's density is made
 /// of follows. A component that does not exist, or that gives what was observed no density, has `-infinity`.
 ///
-/// **Numerics.** Both log-sum-exps subtract their maximum. Where a component carries more than half of both, its
-/// `share - responsibility` is the difference of what the others carry.
+/// **Numerics.** Both log-sum-exps subtract their maximum and keep its 1 apart. Where a component carries more than half
+/// of both, its `share - responsibility` is the difference of what the others carry.
 ///
 /// ```
 /// use tokenloss_core::score::mixture_nll;
@@ -45,7 +45,7 @@ pub fn mixture_nll<T: Float>(
     check_length("dlog_densities", components, dlog_densities.len())?;
     for (what, values) in [("logits", logits), ("log_densities", log_densities)] {
         for (index, value) in values.iter().enumerate() {
-            if !(*value < T::infinity()) {
+            if value.is_nan() || *value == T::infinity() {
                 let value = value.to_f64().unwrap_or(f64::NAN);
                 return Err(Error::Input { what, index, value, expected: "a finite number or -inf" });
             }
@@ -69,5 +69,5 @@ pub fn mixture_nll<T: Float>(
         };
         dlog_densities[k] = -responsibility.p();
     }
-    Ok(shares.lse() - likelihood.lse())
+    Ok((shares.max - likelihood.max) + (shares.tail.ln_1p() - likelihood.tail.ln_1p()))
 }

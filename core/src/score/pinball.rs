@@ -1,4 +1,4 @@
-use super::{ScoreEval, ScoreObjective};
+use super::{ScoreEval, ScoreObjective, error};
 use crate::objective::cast;
 use num_traits::Float;
 
@@ -32,11 +32,9 @@ impl ScoreObjective for Pinball {
     #[inline]
     fn of_scores<T: Float>(&self, [score]: [T; 1], [target]: [T; 1]) -> ScoreEval<T, 1> {
         let tau = cast::<T>(self.tau);
-        let error = score - target;
+        let error = error(score, target);
         let slope = if error < T::zero() { -tau } else { T::one() - tau };
-        // 0 times an error that overflowed is 0.
-        let loss = if slope == T::zero() { T::zero() } else { slope * error };
-        ScoreEval { loss, slopes: [slope] }
+        ScoreEval { loss: slope * error, slopes: [slope] }
     }
 
     fn kinks(&self, [target]: [f64; 1]) -> [Option<f64>; 2] {

@@ -1,4 +1,4 @@
-use super::{ScoreEval, ScoreObjective};
+use super::{Input, ScoreEval, ScoreObjective, error};
 use crate::objective::cast;
 use crate::{Error, check_length};
 use num_traits::Float;
@@ -70,7 +70,7 @@ impl PseudoHuber {
         check_length("dprediction", dim, dprediction.len())?;
         for (what, vector) in [("prediction", prediction), ("target", target)] {
             for (index, &value) in vector.iter().enumerate() {
-                super::Input::real(what).check(index, value)?;
+                Input::real(what).check(index, value)?;
             }
         }
         let errors = || prediction.iter().zip(target).map(|(&score, &target)| error(score, target));
@@ -85,12 +85,6 @@ impl PseudoHuber {
         }
         Ok(loss * unit)
     }
-}
-
-/// A difference that overflows is the greatest that does not.
-#[inline]
-fn error<T: Float>(score: T, target: T) -> T {
-    (score - target).max(T::min_value()).min(T::max_value())
 }
 
 /// The loss and `sqrt(norm^2 + c^2)`.

@@ -1,4 +1,4 @@
-use super::{ScoreEval, ScoreObjective};
+use super::{ScoreEval, ScoreObjective, error};
 use num_traits::Float;
 
 /// The squared error, whose mean is the MSE.
@@ -24,7 +24,7 @@ pub struct Squared {}
 impl ScoreObjective for Squared {
     #[inline]
     fn of_scores<T: Float>(&self, [score]: [T; 1], [target]: [T; 1]) -> ScoreEval<T, 1> {
-        let error = score - target;
+        let error = error(score, target);
         ScoreEval { loss: error * error, slopes: [error + error] }
     }
 }

@@ -6,6 +6,7 @@
 
 mod accuracy;
 mod agree;
+mod difference;
 mod draw;
 mod errors;
 mod golden;
@@ -15,6 +16,7 @@ mod oracle;
 mod risk;
 mod sequence;
 mod rows;
+mod score;
 mod sharded;
 mod spec;
 mod theory;
