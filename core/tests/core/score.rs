@@ -340,8 +340,8 @@ where
                 eval.loss,
                 want.0
             );
-            for k in 0..S {
-                let (got, want, granted) = (eval.slopes[k], want.1[k], slopes[k]);
+            for (k, granted) in slopes.into_iter().enumerate() {
+                let (got, want) = (eval.slopes[k], want.1[k]);
                 assert!(
                     (got - want).abs() <= granted,
                     "{objective:?} at {scores:?}, {targets:?}: slope {k} is {got:e} for {want:e}, granted {granted:e}"
