@@ -105,21 +105,25 @@ impl Outputs<'_> {
     }
 
     /// Writes what was asked for, of all rows in order.
-    pub fn write(self, judged: &[Judged]) {
-        fn write<T>(output: Option<&mut [T]>, judged: &[Judged], of: impl Fn(&Judged) -> T) {
+    pub fn write<'j>(self, judged: impl IntoIterator<Item = &'j Judged> + Clone) {
+        fn write<'j, T>(
+            output: Option<&mut [T]>,
+            judged: &(impl IntoIterator<Item = &'j Judged> + Clone),
+            of: impl Fn(&Judged) -> T,
+        ) {
             if let Some(output) = output {
-                output.iter_mut().zip(judged).for_each(|(out, judged)| *out = of(judged));
+                output.iter_mut().zip(judged.clone()).for_each(|(out, judged)| *out = of(judged));
             }
         }
-        write(self.losses, judged, |judged| judged.loss as f32);
-        write(self.log_p, judged, |judged| judged.summary.target.log_p as f32);
-        write(self.lse, judged, |judged| judged.summary.stats.lse() as f32);
-        write(self.entropy, judged, |judged| judged.summary.stats.entropy() as f32);
+        write(self.losses, &judged, |judged| judged.loss as f32);
+        write(self.log_p, &judged, |judged| judged.summary.target.log_p as f32);
+        write(self.lse, &judged, |judged| judged.summary.stats.lse() as f32);
+        write(self.entropy, &judged, |judged| judged.summary.stats.entropy() as f32);
         // `u32::MAX`, no column, becomes -1.
-        write(self.argmax, judged, |judged| judged.summary.stats.argmax as i32);
+        write(self.argmax, &judged, |judged| judged.summary.stats.argmax as i32);
         if let Some(diagnostics) = self.diagnostics {
             *diagnostics = Diagnostics::default();
-            judged.iter().for_each(|judged| diagnostics.add(&judged.summary, &judged.partials));
+            judged.into_iter().for_each(|judged| diagnostics.add(&judged.summary, &judged.partials));
         }
     }
 }

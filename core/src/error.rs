@@ -167,6 +167,33 @@ pub enum Error {
         /// The vocabulary, all of it masked.
         vocab: usize,
     },
+    /// A teacher's logit is NaN or +infinity. (-infinity is a mask and is allowed.)
+    TeacherNonFinite {
+        /// The row of the logit.
+        row: usize,
+        /// The column of the first such logit in that row.
+        column: usize,
+        /// The logit.
+        value: f32,
+    },
+    /// Every logit of a teacher's row is -infinity.
+    TeacherNoMass {
+        /// The row.
+        row: usize,
+        /// The vocabulary, all of it masked.
+        vocab: usize,
+    },
+    /// A divergence is infinite: one row masks a class that the other does not.
+    Support {
+        /// The row.
+        row: usize,
+        /// The first column at which the divergence is infinite.
+        column: usize,
+        /// The student's logit.
+        student: f32,
+        /// The teacher's logit.
+        teacher: f32,
+    },
 }
 
 impl fmt::Display for Error {
@@ -237,6 +264,19 @@ impl fmt::Display for Error {
                     "logits: row {row} is -inf in all {vocab} columns, so that no class has probability"
                 )
             }
+            Error::TeacherNonFinite { row, column, value } => {
+                write!(f, "teacher: row {row}, column {column} is {value}, expected a finite number or -inf")
+            }
+            Error::TeacherNoMass { row, vocab } => {
+                write!(
+                    f,
+                    "teacher: row {row} is -inf in all {vocab} columns, so that no class has probability"
+                )
+            }
+            Error::Support { row, column, student, teacher } => write!(
+                f,
+                "divergence: row {row} is infinite, because column {column} is {student} in logits and {teacher} in teacher"
+            ),
         }
     }
 }

@@ -44,11 +44,14 @@ mod batch;
 mod check;
 mod composite;
 mod diagnostics;
+pub mod divergence;
 mod element;
 mod error;
 mod judged;
 mod linear;
 mod math;
+mod number;
+mod pair;
 mod reduction;
 pub mod reference;
 mod row;
@@ -72,7 +75,9 @@ pub use linear::{
     Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_columns,
     check_dim, check_whole, summaries_of_parts,
 };
+pub use number::Number;
 pub use objective::*;
+pub use pair::{EvaluatePair, PairOutputs, PairVerdict, Teacher};
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
 pub use segments::Segments;

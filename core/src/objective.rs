@@ -125,6 +125,21 @@ impl<O: TokenObjective> RowObjective for O {
     }
 }
 
+/// No objective: loss and gradient are 0. For rows that are summarised only, and for a divergence that is all there is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unjudged;
+
+impl RowObjective for Unjudged {
+    #[inline]
+    fn of_row<T: Float>(&self, _: &RowSummary<T>) -> RowEval<T> {
+        RowEval { loss: T::zero(), partials: RowPartials::of_slope(T::zero()), kept: true }
+    }
+
+    fn detail(&self) -> Detail {
+        Detail::Target
+    }
+}
+
 /// A parameter of an objective, with its domain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parameter {
@@ -212,7 +227,16 @@ macro_rules! for_each_objective {
     };
     // A function of two rows of the same vocabulary.
     (divergences, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            forward_kl ForwardKl {} "arXiv 1503.02531"
+            reverse_kl ReverseKl {} "arXiv 2306.08543"
+            mixed_kl MixedKl { mix: 0.5, 0.0..=1.0 } "arXiv 2404.02657"
+            jensen_shannon JensenShannon { beta: 0.5, 0.01..=0.99 } "arXiv 2306.13649"
+            skew_kl SkewKl { alpha: 0.1, 0.001..=0.9 } "arXiv 2402.03898"
+            skew_reverse_kl SkewReverseKl { alpha: 0.1, 0.001..=0.9 } "arXiv 2402.03898"
+            alpha Alpha { alpha: 0.5, 0.01..=0.99 } "arXiv 2102.07954"
+            total_variation TotalVariation {} "arXiv 2307.15190"
+        }
     };
     // A function of one sequence's log-probability.
     (sequences, $callback:ident) => {

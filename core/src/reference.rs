@@ -7,6 +7,10 @@ use crate::{
 };
 use num_traits::Float;
 
+mod pair;
+
+pub use pair::{divergence, entries, evaluate_pair, push_back_divergence};
+
 /// Where [`evaluate`] writes; every slice is needed.
 #[derive(Debug)]
 pub struct Results<'a, T> {
@@ -289,6 +293,18 @@ impl Error {
         match self {
             Self::NonFinite { column, value, .. } => Self::NonFinite { row, column, value },
             Self::NoMass { vocab, .. } => Self::NoMass { row, vocab },
+            Self::TeacherNonFinite { column, value, .. } => Self::TeacherNonFinite { row, column, value },
+            Self::TeacherNoMass { vocab, .. } => Self::TeacherNoMass { row, vocab },
+            Self::Support { column, student, teacher, .. } => Self::Support { row, column, student, teacher },
+            other => other,
+        }
+    }
+
+    /// The same fault, found in the teacher's row.
+    pub fn of_teacher(self) -> Self {
+        match self {
+            Self::NonFinite { row, column, value } => Self::TeacherNonFinite { row, column, value },
+            Self::NoMass { row, vocab } => Self::TeacherNoMass { row, vocab },
             other => other,
         }
     }

@@ -6,7 +6,7 @@ use crate::simd::Lanes;
 use rayon::prelude::*;
 use tokenloss_core::{
     AnyLogits, Backend, Batch, Detail, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs,
-    Reduction, RowEval, RowObjective, RowPartials, RowSummary, Totals, check_length,
+    Reduction, RowObjective, RowPartials, RowSummary, Totals, Unjudged, check_length,
 };
 
 /// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
@@ -201,16 +201,6 @@ fn push_back<L: Lanes>(
         }
         Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
             .for_each(|(row, z)| push(row, Row::InPlace(&mut z[..vocab]))),
-    }
-}
-
-/// An objective that asks nothing: what [`Backend::summarise`] runs a pass with.
-struct Unjudged;
-
-impl RowObjective for Unjudged {
-    fn of_row<T: num_traits::Float>(&self, _: &RowSummary<T>) -> RowEval<T> {
-        let zero = T::zero();
-        RowEval { loss: zero, partials: RowPartials::of_slope(zero), kept: true }
     }
 }
 

@@ -7,6 +7,7 @@
 mod accuracy;
 mod agree;
 mod difference;
+mod divergence;
 mod draw;
 mod errors;
 mod golden;
