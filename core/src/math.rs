@@ -14,3 +14,9 @@ pub(crate) fn sigmoid<T: Float>(x: T) -> T {
     let tail = (-x.abs()).exp();
     (if x < T::zero() { tail } else { T::one() }) / (T::one() + tail)
 }
+
+/// `log(1 - exp x)` of a negative `x`, to relative accuracy at both ends.
+#[inline]
+pub(crate) fn log_1m_exp<T: Float>(x: T) -> T {
+    if x + x > -T::one() { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
+}

@@ -240,15 +240,50 @@ macro_rules! for_each_objective {
     };
     // A function of one sequence's log-probability.
     (sequences, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            length_nll LengthNll { alpha: 1.0, 0.0..=4.0 } "arXiv 1609.08144"
+            poft Poft { beta: 1.0, 0.001..=100.0; gamma: 0.0, -100.0..=100.0 } "arXiv 2412.12865"
+            implicit_chi2 ImplicitChi2 { beta: 0.1, 0.001..=10.0 } "arXiv 2507.00018"
+            implicit_hellinger ImplicitHellinger { beta: 0.1, 0.001..=10.0; floor: -0.9, -0.99..=0.0 } "arXiv 2507.00018"
+            implicit_js ImplicitJs { beta: 0.1, 0.001..=10.0; floor: -0.6, -0.69..=0.0 } "arXiv 2507.00018"
+            implicit_reverse_kl ImplicitReverseKl { beta: 0.1, 0.001..=10.0; floor: -5.0, -20.0..=0.0 } "arXiv 2507.00018"
+            implicit_tv ImplicitTv { beta: 0.1, 0.001..=10.0 } "arXiv 2507.00018"
+            filtered_nll FilteredNll { threshold: 0.0, -1e6..=1e6 } "arXiv 2308.12050"
+            kto Kto { beta: 0.1, 0.001..=100.0; desirable: 1.0, 0.0..=100.0; undesirable: 1.0, 0.0..=100.0 } "arXiv 2402.01306"
+            trajectory_balance TrajectoryBalance { beta: 1.0, 0.001..=100.0 } "arXiv 2201.13259; arXiv 2210.12765"
+            tsallis Tsallis { q: 0.5, 0.0..=1.0 } "arXiv 2604.25907"
+        }
     };
     // A function of a preferred and a rejected sequence.
     (preferences, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            dpo Dpo { beta: 0.1, 0.001..=100.0; smoothing: 0.0, 0.0..=0.5; lambda: 0.0, 0.0..=100.0 } "arXiv 2305.18290; arXiv 2404.19733"
+            robust_dpo RobustDpo { beta: 0.1, 0.001..=100.0; smoothing: 0.1, 0.0..=0.49 } "arXiv 2403.00409"
+            ipo Ipo { beta: 0.1, 0.001..=100.0; alpha: 0.0, 0.0..=1.0 } "arXiv 2310.12036"
+            hinge Hinge { beta: 0.1, 0.001..=100.0 } "arXiv 2309.06657"
+            slic Slic { delta: 1.0, 0.0..=100.0; lambda: 0.0, 0.0..=100.0 } "arXiv 2305.10425"
+            simpo SimPo { beta: 2.0, 0.001..=100.0; gamma: 1.0, 0.0..=100.0; smoothing: 0.0, 0.0..=0.5; lambda: 0.0, 0.0..=100.0 } "arXiv 2405.14734"
+            orpo Orpo { lambda: 0.1, 0.0..=100.0 } "arXiv 2403.07691"
+            cpo Cpo { beta: 0.1, 0.001..=100.0; smoothing: 0.0, 0.0..=0.5; lambda: 1.0, 0.0..=100.0 } "arXiv 2401.08417"
+            mmpo Mmpo { beta: 0.1, 0.001..=100.0; gamma: 1.0, 0.0..=100.0 } "arXiv 2410.03145"
+            exo Exo { beta: 0.1, 0.001..=100.0; smoothing: 1e-3, 1e-6..=0.5 } "arXiv 2402.00856"
+            nca Nca { beta: 0.1, 0.001..=100.0 } "arXiv 2402.05369"
+            sppo Sppo { beta: 0.1, 0.001..=100.0 } "arXiv 2405.00675"
+            apo_zero ApoZero { beta: 0.1, 0.001..=100.0 } "arXiv 2408.06266"
+            apo_down ApoDown { beta: 0.1, 0.001..=100.0 } "arXiv 2408.06266"
+            discopop DiscoPop { beta: 0.1, 0.001..=100.0; tau: 0.05, 0.01..=1.0 } "arXiv 2406.08414"
+        }
     };
     // A function of all the sequences of a group.
     (groups, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            brio Brio { margin: 0.001, 0.0..=100.0; alpha: 1.0, 0.0..=4.0; per_gap: 1.0, 0.0..=1.0 } "arXiv 2203.16804"
+            rwr Rwr { beta: 1.0, 0.001..=1000.0; alpha: 0.0, 0.0..=4.0 } "arXiv 2308.12050"
+            iwae Iwae {} "arXiv 1509.00519; arXiv 2509.22637"
+            variational Variational { alpha: 1.0, 0.0..=1.0 } "arXiv 2509.22637"
+            plackett_luce PlackettLuce { beta: 0.1, 0.001..=100.0 } "arXiv 2305.18290"
+            pro Pro { lambda: 0.05, 0.0..=100.0 } "arXiv 2306.17492"
+        }
     };
     // A surrogate of a policy's return, over the tokens of a rollout.
     (policies, $callback:ident) => {
@@ -404,6 +439,7 @@ macro_rules! declare_tokens {
     };
 }
 for_each_objective!(tokens, declare_tokens);
+pub(crate) use power::power;
 
 macro_rules! declare_rows {
     ($($module:ident $type:ident $parameters:tt $source:literal)*) => {

@@ -110,22 +110,26 @@ impl Totals {
         rows: impl IntoIterator<Item = RowVerdict>,
     ) -> Self {
         let mut totals = Self::default();
-        for (row, RowVerdict { loss, kept, live }) in rows.into_iter().enumerate() {
+        for (row, verdict) in rows.into_iter().enumerate() {
             if batch.target(row).is_none() {
                 totals.ignored += 1;
                 continue;
             }
-            let weight = f64::from(batch.weight(row));
-            totals.valid += 1;
-            totals.kept += usize::from(kept);
-            totals.live += usize::from(live);
-            totals.weight_sum += weight;
-            if weight != 0.0 {
-                totals.loss_sum += weight * loss;
-            }
+            totals.add(f64::from(batch.weight(row)), verdict);
         }
         totals.denominator = reduction.denominator(totals.valid, totals.kept);
         totals
+    }
+
+    /// One row that is not ignored.
+    pub(crate) fn add(&mut self, weight: f64, RowVerdict { loss, kept, live }: RowVerdict) {
+        self.valid += 1;
+        self.kept += usize::from(kept);
+        self.live += usize::from(live);
+        self.weight_sum += weight;
+        if weight != 0.0 {
+            self.loss_sum += weight * loss;
+        }
     }
 
     /// The loss, `loss_sum / denominator`; 0 where the denominator is 0, so that a batch whose rows are all

@@ -36,13 +36,18 @@ pub struct Power {
 impl TokenObjective for Power {
     #[inline]
     fn of_target<T: Float>(&self, target: TargetProb<T>) -> TokenEval<T> {
-        if self.alpha == 0.0 {
-            return super::Nll.of_target(target);
-        }
-        let alpha = cast::<T>(self.alpha);
-        // One ulp below ln MAX, which itself may be rounded up to where `exp` is infinite, as it is in f32.
-        let greatest = T::max_value().ln() * (T::one() - T::epsilon());
-        let exponent = (alpha * target.log_p).min(greatest);
-        TokenEval { loss: -exponent.exp_m1() / alpha, slope: -exponent.exp(), kept: true }
+        power(cast(self.alpha), target.log_p)
     }
+}
+
+/// Of any probability, by its logarithm.
+#[inline]
+pub(crate) fn power<T: Float>(alpha: T, log_p: T) -> TokenEval<T> {
+    if alpha == T::zero() {
+        return TokenEval { loss: -log_p, slope: -T::one(), kept: true };
+    }
+    // One ulp below ln MAX, which itself may be rounded up to where `exp` is infinite, as it is in f32.
+    let greatest = T::max_value().ln() * (T::one() - T::epsilon());
+    let exponent = (alpha * log_p).min(greatest);
+    TokenEval { loss: -exponent.exp_m1() / alpha, slope: -exponent.exp(), kept: true }
 }

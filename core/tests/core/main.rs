@@ -14,6 +14,7 @@ mod golden;
 mod gradient;
 mod limits;
 mod oracle;
+mod responses;
 mod risk;
 mod rows;
 mod score;

@@ -1,0 +1,543 @@
+//! What every listed objective of sequences, pairs and groups must be, whatever it is: a new line in the list is under every
+//! test here.
+
+use crate::draw::{cases, within};
+use num_traits::Float;
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::fmt::Debug;
+use tokenloss_core::group::GroupObjective;
+use tokenloss_core::preference::PreferenceObjective;
+use tokenloss_core::sequence::{Needs, Response, SequenceObjective};
+use tokenloss_core::{
+    Error, Listed, MAX_PARAMETERS, Parameter, for_each_objective, group, preference, sequence,
+};
+
+/// An objective as a function of some sequences: one, a preferred and a rejected one, or a group.
+pub(crate) trait Judge: Debug {
+    fn of(&self, group: &[Response<f64>], gap: f64) -> (f64, Vec<f64>);
+    fn of_single(&self, group: &[Response<f32>], gap: f32) -> (f32, Vec<f32>);
+    fn held(&self, frozen: &[Response<f64>], live: &[Response<f64>], gap: f64) -> f64;
+    fn kink(&self, group: &[Response<f64>]) -> Option<f64>;
+    fn kink_single(&self, group: &[Response<f32>]) -> Option<f32>;
+    fn needs(&self) -> Needs;
+}
+
+#[derive(Debug)]
+struct OfSequence<O>(O);
+#[derive(Debug)]
+struct OfPair<O>(O);
+#[derive(Debug)]
+struct OfGroup<O>(O);
+
+fn sequence<T: Float>(objective: &impl SequenceObjective, group: &[Response<T>]) -> (T, Vec<T>) {
+    let eval = objective.of_sequence(&group[0]);
+    (eval.loss, vec![eval.slope])
+}
+
+fn pair<T: Float>(objective: &impl PreferenceObjective, group: &[Response<T>], gap: T) -> (T, Vec<T>) {
+    let eval = objective.of_pair(&group[0], &group[1], gap);
+    (eval.loss, vec![eval.slope_chosen, eval.slope_rejected])
+}
+
+fn group<T: Float>(objective: &impl GroupObjective, group: &[Response<T>]) -> (T, Vec<T>) {
+    let mut slopes = vec![T::nan(); group.len()];
+    let loss = objective.of_group(group, &mut slopes);
+    (loss, slopes)
+}
+
+impl<O: SequenceObjective + Debug> Judge for OfSequence<O> {
+    fn of(&self, group: &[Response<f64>], _: f64) -> (f64, Vec<f64>) {
+        sequence(&self.0, group)
+    }
+    fn of_single(&self, group: &[Response<f32>], _: f32) -> (f32, Vec<f32>) {
+        sequence(&self.0, group)
+    }
+    fn held(&self, _: &[Response<f64>], live: &[Response<f64>], _: f64) -> f64 {
+        self.0.of_sequence(&live[0]).loss
+    }
+    fn kink(&self, group: &[Response<f64>]) -> Option<f64> {
+        self.0.kink(&group[0])
+    }
+    fn kink_single(&self, group: &[Response<f32>]) -> Option<f32> {
+        self.0.kink(&group[0])
+    }
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+}
+
+impl<O: PreferenceObjective + Debug> Judge for OfPair<O> {
+    fn of(&self, group: &[Response<f64>], gap: f64) -> (f64, Vec<f64>) {
+        pair(&self.0, group, gap)
+    }
+    fn of_single(&self, group: &[Response<f32>], gap: f32) -> (f32, Vec<f32>) {
+        pair(&self.0, group, gap)
+    }
+    fn held(&self, _: &[Response<f64>], live: &[Response<f64>], gap: f64) -> f64 {
+        self.0.of_pair(&live[0], &live[1], gap).loss
+    }
+    fn kink(&self, group: &[Response<f64>]) -> Option<f64> {
+        self.0.kink(&group[0], &group[1])
+    }
+    fn kink_single(&self, group: &[Response<f32>]) -> Option<f32> {
+        self.0.kink(&group[0], &group[1])
+    }
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+}
+
+impl<O: GroupObjective + Debug> Judge for OfGroup<O> {
+    fn of(&self, responses: &[Response<f64>], _: f64) -> (f64, Vec<f64>) {
+        self.0.check(responses, 0).expect("a group that is drawn is in order");
+        group(&self.0, responses)
+    }
+    fn of_single(&self, responses: &[Response<f32>], _: f32) -> (f32, Vec<f32>) {
+        group(&self.0, responses)
+    }
+    fn held(&self, frozen: &[Response<f64>], live: &[Response<f64>], _: f64) -> f64 {
+        self.0.held(frozen, live, &mut vec![f64::NAN; live.len()])
+    }
+    fn kink(&self, group: &[Response<f64>]) -> Option<f64> {
+        self.0.kink(group)
+    }
+    fn kink_single(&self, group: &[Response<f32>]) -> Option<f32> {
+        self.0.kink(group)
+    }
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+}
+
+/// A line of the list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) parameters: &'static [Parameter],
+    pub(crate) new: fn([f32; MAX_PARAMETERS]) -> Result<Box<dyn Judge>, Error>,
+}
+
+macro_rules! lines {
+    ($function:ident $kind:ident $of:ident $($module:ident $type:ident {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal)*) => {
+        pub(crate) fn $function() -> Vec<Line> {
+            vec![$(Line {
+                name: stringify!($module),
+                kind: <$kind::$type as Listed>::KIND,
+                parameters: <$kind::$type as Listed>::PARAMETERS,
+                new: |values| {
+                    #[allow(unused_mut, unused_variables)]
+                    let mut values = values.into_iter();
+                    $(let $param = values.next().unwrap();)*
+                    $kind::$type::new($($param),*).map(|o| Box::new($of(o)) as Box<dyn Judge>)
+                },
+            }),*]
+        }
+    };
+}
+macro_rules! sequences { ($($line:tt)*) => { lines! { sequences sequence OfSequence $($line)* } }; }
+macro_rules! preferences { ($($line:tt)*) => { lines! { preferences preference OfPair $($line)* } }; }
+macro_rules! groups { ($($line:tt)*) => { lines! { groups group OfGroup $($line)* } }; }
+for_each_objective!(sequences, sequences);
+for_each_objective!(preferences, preferences);
+for_each_objective!(groups, groups);
+
+pub(crate) fn all() -> Vec<Line> {
+    [sequences(), preferences(), groups()].concat()
+}
+
+impl Line {
+    /// Values of its parameters, over their domains.
+    fn values(self) -> BoxedStrategy<[f32; MAX_PARAMETERS]> {
+        let values: Vec<_> = self.parameters.iter().map(within).collect();
+        values
+            .prop_map(|values| {
+                let mut all = [0.0; MAX_PARAMETERS];
+                all[..values.len()].copy_from_slice(&values);
+                all
+            })
+            .boxed()
+    }
+}
+
+/// Sequences as they come: of all lengths, from sure to hopeless, near a reference and far from it. All numbers are values
+/// of f32. `rewards` are in descending order, and often equal.
+pub(crate) fn responses(count: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<Response<f32>>> {
+    let response = (
+        prop_oneof![Just(1u16), 1u16..300],
+        prop_oneof![4 => 0.0f32..4.0, 1 => (-20.0f32..0.0).prop_map(f32::exp)],
+        prop_oneof![4 => -3.0f32..3.0, 1 => -60.0f32..60.0, 1 => Just(0.0)],
+        prop_oneof![3 => 0.0f32..3.0, 1 => Just(1.0), 1 => Just(0.0)],
+        -2.0f32..5.0,
+    );
+    count.prop_flat_map(move |count| prop::collection::vec(response.clone(), count)).prop_map(|drawn| {
+        let mut responses: Vec<Response<f32>> = drawn
+            .into_iter()
+            .map(|(length, nll, ratio, reward, baseline)| {
+                let length = f32::from(length);
+                let log_p = -nll * length;
+                Response { log_p, length, reference: (log_p - ratio).min(0.0), reward, baseline }
+            })
+            .collect();
+        // Something of each group is worth something.
+        responses[0].reward += 0.5;
+        responses.sort_by(|a, b| b.reward.total_cmp(&a.reward));
+        responses
+    })
+}
+
+pub(crate) fn double(responses: &[Response<f32>]) -> Vec<Response<f64>> {
+    let double = f64::from;
+    responses
+        .iter()
+        .map(|&Response { log_p, length, reference, reward, baseline }| Response {
+            log_p: double(log_p),
+            length: double(length),
+            reference: double(reference),
+            reward: double(reward),
+            baseline: double(baseline),
+        })
+        .collect()
+}
+
+/// What a line is drawn with: parameters, sequences and a gap.
+type Point = ([f32; MAX_PARAMETERS], Vec<Response<f32>>, f32);
+
+fn point(line: Line) -> impl Strategy<Value = Point> {
+    let count = match line.kind {
+        "sequence" => Just(1).boxed(),
+        "preference" => Just(2).boxed(),
+        _ => (2usize..7).boxed(),
+    };
+    (line.values(), responses(count), prop_oneof![-3.0f32..10.0, Just(0.0)]).prop_map(move |mut point| {
+        // A single sequence may be worth less than nothing; of groups only the differences count.
+        if line.kind != "group" {
+            point.1[0].reward -= 1.5;
+        }
+        point
+    })
+}
+
+/// Runs a test of every line on its own, so that each is drawn as often.
+fn for_each_line(lines: Vec<Line>, count: u32, test: impl Fn(Line, Point) -> Result<(), TestCaseError>) {
+    for line in lines {
+        let mut runner = proptest::test_runner::TestRunner::new(cases(count));
+        if let Err(error) = runner.run(&point(line), |point| test(line, point)) {
+            panic!("{}: {error}", line.name);
+        }
+    }
+}
+
+/// How a slope compares with the difference of order 4 of the loss, stop-gradient factors held.
+#[derive(Debug, PartialEq)]
+enum Difference {
+    Agrees,
+    Differs {
+        slope: f64,
+        difference: f64,
+        step: f64,
+    },
+    /// A kink lies within the least step.
+    Kink,
+}
+
+/// A loss may vary as fast as its parameters say, so the step is lowered until the two agree to the `noise` of the loss, as long
+/// as that tells anything. Steps are powers of two: `log_p` and they are added exactly.
+fn difference(judge: &dyn Judge, group: &[Response<f64>], gap: f64, at: usize, noise: f64) -> Difference {
+    let (value, slopes) = judge.of(group, gap);
+    let scale = slopes.iter().map(|slope| slope.abs()).sum::<f64>();
+    let mut result = Difference::Kink;
+    for halvings in (9..60).step_by(2) {
+        let h = 2f64.powi(group[at].log_p.abs().min(1.0).log2().floor() as i32 - halvings);
+        let tolerance = noise / h + 1e-9 * scale;
+        if tolerance > 1e-5 * (scale + value.abs()) {
+            break;
+        }
+        let moved = |steps: f64| {
+            let mut live = group.to_vec();
+            live[at].log_p += steps * h;
+            live
+        };
+        let side = |steps: f64| judge.kink(&moved(steps)).map(|kink| kink > 0.0);
+        if [-2.0, -1.0, 1.0, 2.0].iter().any(|&steps| side(steps) != side(0.0)) {
+            continue;
+        }
+        let loss = |steps: f64| judge.held(group, &moved(steps), gap);
+        let difference = (8.0 * (loss(1.0) - loss(-1.0)) - (loss(2.0) - loss(-2.0))) / (12.0 * h);
+        if (slopes[at] - difference).abs() <= tolerance {
+            return Difference::Agrees;
+        }
+        result = Difference::Differs { slope: slopes[at], difference, step: h };
+    }
+    result
+}
+
+#[test]
+fn slopes_are_derivatives_of_the_loss() {
+    for line in all() {
+        let (tried, agreed) = (Cell::new(0), Cell::new(0));
+        for_each_line(vec![line], 400, |line, (values, responses, gap)| {
+            let judge = (line.new)(values).unwrap();
+            let group = double(&responses);
+            let noise = condition(line, values, &group, f64::from(gap), f64::EPSILON)[0];
+            for at in (0..group.len()).filter(|&at| group[at].log_p < 0.0) {
+                let result = difference(&*judge, &group, f64::from(gap), at, noise);
+                prop_assert!(
+                    !matches!(result, Difference::Differs { .. }),
+                    "{judge:?} of {group:?} and gap {gap}: number {at}: {result:?}"
+                );
+                tried.set(tried.get() + 1);
+                agreed.set(agreed.get() + usize::from(result == Difference::Agrees));
+            }
+            Ok(())
+        });
+        // Not where a slope is far below the last bits of a large loss.
+        assert!(agreed.get() * 10 > tried.get() * 7, "{}: {agreed:?} of {tried:?} compared", line.name);
+    }
+}
+
+/// Moves the first sequence until it meets a kink, and differentiates on both sides of it.
+#[test]
+fn slopes_are_derivatives_on_both_sides_of_every_kink() {
+    for line in all() {
+        let (declared, met) = (Cell::new(0), Cell::new(0));
+        for_each_line(vec![line], 1000, |line, (values, responses, gap)| {
+            let judge = (line.new)(values).unwrap();
+            let mut group = double(&responses);
+            if judge.kink(&group).is_none() {
+                return Ok(());
+            }
+            declared.set(declared.get() + 1);
+            // With more than two the nearest kink is not always the same one.
+            group.truncate(2);
+            let kink = |log_p: f64, group: &[Response<f64>]| {
+                let mut moved = group.to_vec();
+                moved[0].log_p = log_p;
+                judge.kink(&moved).unwrap()
+            };
+            let (mut below, mut above) = (-5000.0, -1e-3);
+            if (kink(below, &group) > 0.0) == (kink(above, &group) > 0.0) {
+                return Ok(());
+            }
+            for _ in 0..60 {
+                let middle = 0.5 * (below + above);
+                if (kink(middle, &group) > 0.0) == (kink(below, &group) > 0.0) {
+                    below = middle;
+                } else {
+                    above = middle;
+                }
+            }
+            for side in [-1e-6, 1e-6] {
+                let mut group = group.clone();
+                group[0].log_p = below + side * below.abs();
+                let noise = condition(line, values, &group, f64::from(gap), f64::EPSILON)[0];
+                let (result, nearest) = (difference(&*judge, &group, f64::from(gap), 0, noise), below);
+                prop_assert!(
+                    !matches!(result, Difference::Differs { .. }),
+                    "{judge:?} of {group:?} beside {nearest}: {result:?}"
+                );
+                met.set(met.get() + usize::from(result == Difference::Agrees));
+            }
+            Ok(())
+        });
+        assert!(declared.get() == 0 || met.get() > 100, "{}: {} kinks met", line.name, met.get());
+    }
+}
+
+/// In f32, on numbers that both float types hold.
+///
+/// A loss that subtracts large numbers is only as good as they are: see [`condition`].
+#[test]
+fn single_precision_agrees_with_double() {
+    for_each_line(all(), 400, |line, (values, responses, gap)| {
+        let judge = (line.new)(values).unwrap();
+        let group = double(&responses);
+        let side = judge.kink(&group).map(|kink| kink > 0.0);
+        if side != judge.kink_single(&responses).map(|kink| kink > 0.0) {
+            return Ok(());
+        }
+        let (loss, slopes) = judge.of_single(&responses, gap);
+        let want = judge.of(&group, f64::from(gap));
+        let tolerance = condition(line, values, &group, f64::from(gap), f64::from(f32::EPSILON));
+        for (i, (got, want)) in numbers(f64::from(loss), slopes.iter().map(|&s| f64::from(s)))
+            .zip(numbers(want.0, want.1.iter().copied()))
+            .enumerate()
+        {
+            let tolerance = tolerance[i] + 4.0 * f64::from(f32::MIN_POSITIVE);
+            prop_assert!(
+                (got - want).abs() <= tolerance,
+                "{judge:?} of {group:?} and gap {gap}: number {i} is {got:e} instead of {want:e}, tolerance {tolerance:e}"
+            );
+        }
+        Ok(())
+    });
+}
+
+fn numbers(loss: f64, slopes: impl Iterator<Item = f64>) -> impl Iterator<Item = f64> {
+    std::iter::once(loss).chain(slopes)
+}
+
+/// What loss and slopes may be off by where every number, parameters too, is rounded to `ulp` of itself: what they change by if
+/// each changes by 4 of these, and 16 operations of one unit each on what is no difference.
+pub(crate) fn condition(
+    line: Line,
+    values: [f32; MAX_PARAMETERS],
+    group: &[Response<f64>],
+    gap: f64,
+    ulp: f64,
+) -> Vec<f64> {
+    let flat = |values: [f32; MAX_PARAMETERS], group: &[Response<f64>], gap: f64| {
+        let (loss, slopes) = (line.new)(values).unwrap().of(group, gap);
+        numbers(loss, slopes.into_iter()).collect::<Vec<_>>()
+    };
+    let at = flat(values, group, gap);
+    let mut tolerance: Vec<f64> = at.iter().map(|x| 16.0 * ulp * x.abs()).collect();
+    // Differences that can be 0 of numbers that are not: as the documentation says, and the slopes of a group, of which each
+    // is a sum over the others.
+    let pushed: f64 = at[1..].iter().map(|slope| slope.abs()).sum();
+    match (line.name, line.kind) {
+        ("exo", _) => tolerance[0] += 4.0 * ulp * -f64::from(values[1]).ln(),
+        ("apo_down", _) => tolerance[1] += ulp * f64::from(values[0]),
+        (_, "group") => tolerance[1..].iter_mut().for_each(|tolerance| *tolerance += 4.0 * ulp * pushed),
+        _ => {}
+    }
+    let mut add = |share: f64, moved: Vec<f64>| {
+        for (tolerance, (moved, at)) in tolerance.iter_mut().zip(moved.iter().zip(&at)) {
+            *tolerance += share * (moved - at).abs();
+        }
+    };
+    let fields: [fn(&mut Response<f64>) -> &mut f64; 4] =
+        [|r| &mut r.log_p, |r| &mut r.reference, |r| &mut r.baseline, |r| &mut r.length];
+    for i in 0..group.len() {
+        for field in fields {
+            for sign in [-1.0, 1.0] {
+                let mut moved = group.to_vec();
+                *field(&mut moved[i]) *= 1.0 + 4.0 * sign * ulp;
+                add(1.0, flat(values, &moved, gap));
+            }
+        }
+    }
+    // All rewards at once, which keeps their order.
+    let moved: Vec<_> =
+        group.iter().map(|r| Response { reward: r.reward * (1.0 + 4.0 * ulp), ..*r }).collect();
+    add(1.0, flat(values, &moved, gap));
+    add(1.0, flat(values, group, gap * (1.0 + 4.0 * ulp)));
+    for (i, parameter) in line.parameters.iter().enumerate() {
+        for sign in [-1.0, 1.0] {
+            // A parameter is an f32, so that it changes by more, of which the share counts that `ulp` is.
+            let mut moved = values;
+            moved[i] = (values[i] * (1.0 + 4.0 * sign * f32::EPSILON)).clamp(parameter.min, parameter.max);
+            add(ulp / f64::from(f32::EPSILON), flat(moved, group, gap));
+        }
+    }
+    tolerance
+}
+
+/// Every combination of extreme inputs, at every end of every domain, in both float types.
+#[test]
+fn extreme_inputs_give_finite_numbers() {
+    let sums = [0.0f32, -1e-45, -1e-30, -1.0, -1e3, -1e6];
+    let mut extreme = Vec::new();
+    for (i, log_p) in sums.into_iter().enumerate() {
+        for (j, reference) in sums.into_iter().enumerate() {
+            for length in [1.0, 1e6] {
+                let reward = [1e3, 1.0][(i + j) % 2];
+                extreme.push(Response { log_p, length, reference, reward, baseline: 0.0 });
+            }
+        }
+    }
+    for line in all() {
+        let choices = |p: &Parameter| [p.min, p.default, p.max];
+        let mut settings = vec![[0.0; MAX_PARAMETERS]];
+        for (at, parameter) in line.parameters.iter().enumerate() {
+            settings = settings
+                .into_iter()
+                .flat_map(|setting| {
+                    choices(parameter).map(|value| {
+                        let mut s = setting;
+                        s[at] = value;
+                        s
+                    })
+                })
+                .collect();
+        }
+        for values in settings {
+            let judge = (line.new)(values).unwrap();
+            for first in &extreme {
+                for second in &extreme {
+                    if second.reward > first.reward {
+                        continue;
+                    }
+                    for gap in [0.0, 1e4, -1e4] {
+                        let group = [*first, Response { reward: second.reward - 1.0, ..*second }];
+                        let (loss, slopes) = judge.of_single(&group, gap);
+                        let finite = loss.is_finite() && slopes.iter().all(|slope| slope.is_finite());
+                        assert!(finite, "{judge:?} of {group:?} and gap {gap}: {loss}, {slopes:?} in f32");
+                        let (loss, slopes) = judge.of(&double(&group), f64::from(gap));
+                        let finite = loss.is_finite() && slopes.iter().all(|slope| slope.is_finite());
+                        assert!(finite, "{judge:?} of {group:?} and gap {gap}: {loss}, {slopes:?} in f64");
+                        if !judge.needs().gap {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What an objective does not ask for, it does not look at.
+#[test]
+fn what_is_not_needed_is_not_looked_at() {
+    for_each_line(all(), 100, |line, (values, responses, gap)| {
+        let judge = (line.new)(values).unwrap();
+        let group = double(&responses);
+        let needs = judge.needs();
+        let known = |needed: bool, value: f64| if needed { value } else { f64::NAN };
+        let bare: Vec<_> = group
+            .iter()
+            .map(|r| Response {
+                reference: known(needs.reference, r.reference),
+                reward: known(needs.reward, r.reward),
+                baseline: known(needs.baseline, r.baseline),
+                ..*r
+            })
+            .collect();
+        prop_assert_eq!(
+            judge.of(&bare, known(needs.gap, f64::from(gap))),
+            judge.of(&group, f64::from(gap)),
+            "{:?}",
+            judge
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn every_parameter_is_held_to_its_domain() {
+    for line in all() {
+        let defaults = |at: usize, value: f32| {
+            let mut values = [0.0; MAX_PARAMETERS];
+            for (i, parameter) in line.parameters.iter().enumerate() {
+                values[i] = if i == at { value } else { parameter.default };
+            }
+            values
+        };
+        for (at, &Parameter { name, min, max, default }) in line.parameters.iter().enumerate() {
+            assert!(min <= default && default <= max, "{}: {name}", line.name);
+            for value in [min, max] {
+                assert!((line.new)(defaults(at, value)).is_ok());
+            }
+            let above = max + (max - min).abs();
+            for value in [min - (max - min).abs(), above, f32::NAN, f32::INFINITY] {
+                assert_eq!(
+                    (line.new)(defaults(at, value)).unwrap_err().to_string(),
+                    format!("{}: {name} = {value} lies outside its domain {min} to {max}", line.name)
+                );
+            }
+        }
+    }
+}
