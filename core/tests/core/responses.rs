@@ -110,13 +110,15 @@ impl<O: GroupObjective + Debug> Judge for OfGroup<O> {
     }
 }
 
+type New = fn([f32; MAX_PARAMETERS]) -> Result<Box<dyn Judge>, Error>;
+
 /// A line of the list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) parameters: &'static [Parameter],
-    pub(crate) new: fn([f32; MAX_PARAMETERS]) -> Result<Box<dyn Judge>, Error>,
+    pub(crate) new: New,
 }
 
 macro_rules! lines {
