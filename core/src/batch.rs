@@ -1,6 +1,6 @@
 //! A batch, checked once.
 
-use crate::{Error, check_length};
+use crate::{Error, LogitMap, RowMap, check_length};
 
 /// The target of a row that takes no part: its logits are not read, its loss is 0, its gradient is 0.
 pub const IGNORE_INDEX: i32 = -100;
@@ -83,6 +83,7 @@ pub struct Batch<'a> {
     shape: Shape,
     targets: &'a [i32],
     weights: Option<&'a [f32]>,
+    map: Option<LogitMap<'a>>,
     non_finite: NonFinite,
     valid: usize,
 }
@@ -105,7 +106,7 @@ impl<'a> Batch<'a> {
             }
             valid += 1;
         }
-        Ok(Self { shape, targets, weights: None, non_finite: NonFinite::Error, valid })
+        Ok(Self { shape, targets, weights: None, map: None, non_finite: NonFinite::Error, valid })
     }
 
     /// `weights [rows]`: each row's loss and gradient are multiplied by its weight before any sum over rows.
@@ -120,6 +121,16 @@ impl<'a> Batch<'a> {
             return Err(Error::Weight { row, weight: weights[row] });
         }
         Ok(Self { weights: Some(weights), ..self })
+    }
+
+    /// What logits are taken for.
+    ///
+    /// # Errors
+    /// * [`Error::Length`] for scales, margins or mask.
+    /// * [`Error::MaskedTarget`] for the first target that its row's mask leaves out.
+    pub fn with_map(self, map: LogitMap<'a>) -> Result<Self, Error> {
+        map.check(self.targets, self.shape.vocab)?;
+        Ok(Self { map: Some(map), ..self })
     }
 
     /// What to do about NaN and +infinity.
@@ -138,6 +149,15 @@ impl<'a> Batch<'a> {
     /// The weights, if any.
     pub const fn weights(&self) -> Option<&'a [f32]> {
         self.weights
+    }
+    /// What logits are taken for, if not for themselves.
+    pub const fn map(&self) -> Option<&LogitMap<'a>> {
+        self.map.as_ref()
+    }
+    /// What the logits of a row are taken for, if not for themselves.
+    #[inline]
+    pub fn row_map(&self, row: usize) -> Option<RowMap<'a>> {
+        self.map.map(|map| map.row(row, self.shape.vocab))
     }
     /// The class of a row; `None` for an ignored row.
     #[inline]

@@ -103,6 +103,13 @@ pub enum Error {
         /// The greatest value allowed.
         max: f32,
     },
+    /// A row's target is a class that its mask leaves out.
+    MaskedTarget {
+        /// The row.
+        row: usize,
+        /// Its target.
+        target: i32,
+    },
     /// More terms in a sum of objectives than it holds.
     Terms {
         /// The most terms.
@@ -240,6 +247,9 @@ impl fmt::Display for Error {
             }
             Error::Parameter { objective, parameter, value, min, max } => {
                 write!(f, "{objective}: {parameter} = {value} lies outside its domain {min} to {max}")
+            }
+            Error::MaskedTarget { row, target } => {
+                write!(f, "mask: row {row} has target {target}, a class that the mask leaves out")
             }
             Error::Terms { max } => write!(f, "objective: more than the {max} terms that a sum holds"),
             Error::Interval { lo, hi } => {

@@ -54,6 +54,7 @@ mod math;
 mod number;
 mod pair;
 pub mod preference;
+mod logit_map;
 mod reduction;
 pub mod reference;
 mod row;
@@ -78,6 +79,7 @@ pub use linear::{
     check_dim, check_whole, summaries_of_parts,
 };
 pub use number::Number;
+pub use logit_map::{ClassMask, Link, LogitMap, RowMap, aldr_lambda};
 pub use objective::*;
 pub use pair::{EvaluatePair, PairOutputs, PairVerdict, Teacher};
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};

@@ -2,8 +2,8 @@
 //! description that can be read top to bottom.
 
 use crate::{
-    Batch, Element, Error, Linear, NonFinite, Reduction, RowObjective, RowPartials, RowStats, RowSummary,
-    RowVerdict, TargetProb, Totals, check_length, check_whole,
+    Batch, Element, Error, Linear, NonFinite, Reduction, RowMap, RowObjective, RowPartials, RowStats,
+    RowSummary, RowVerdict, TargetProb, Totals, check_length, check_whole,
 };
 use num_traits::Float;
 
@@ -27,24 +27,38 @@ pub struct Results<'a, T> {
 /// # Errors
 /// [`Error::NonFinite`] or [`Error::NoMass`], with row 0.
 pub fn summarise<T: Float>(logits: &[T], target: usize) -> Result<RowSummary<T>, Error> {
+    summarise_mapped(None, logits, target)
+}
+
+/// The summary of what the logits of one row are taken for.
+///
+/// # Errors
+/// Those of [`summarise`]; a value is that of the logit itself.
+pub fn summarise_mapped<T: Float>(
+    map: Option<RowMap<'_>>,
+    logits: &[T],
+    target: usize,
+) -> Result<RowSummary<T>, Error> {
+    let at = |column: usize| map.map_or(logits[column], |map| map.of(logits[column], column, target));
     if let Some(column) = logits.iter().position(|z| z.is_nan() || *z == T::infinity()) {
         let value = logits[column].to_f32().unwrap_or(f32::NAN);
         return Err(Error::NonFinite { row: 0, column, value });
     }
     let mut argmax = 0;
-    for (column, z) in logits.iter().enumerate() {
-        if *z > logits[argmax] {
+    for column in 0..logits.len() {
+        if at(column) > at(argmax) {
             argmax = column;
         }
     }
-    let max = logits[argmax];
+    let max = at(argmax);
     if max == T::neg_infinity() {
         return Err(Error::NoMass { row: 0, vocab: logits.len() });
     }
     let zero = T::zero();
     let (mut tail, mut moment, mut collision, mut spread, mut energy, mut count) =
         (zero, zero, zero, zero, zero, 0);
-    for (column, &z) in logits.iter().enumerate() {
+    for column in 0..logits.len() {
+        let z = at(column);
         let share = (z - max).exp();
         if column != argmax {
             tail = tail + share;
@@ -59,7 +73,7 @@ pub fn summarise<T: Float>(logits: &[T], target: usize) -> Result<RowSummary<T>,
             count += 1;
         }
     }
-    let log_p = (logits[target] - max) - tail.ln_1p();
+    let log_p = (at(target) - max) - tail.ln_1p();
     let one_minus_p = if target == argmax {
         tail / (T::one() + tail)
     } else {
@@ -78,10 +92,23 @@ pub fn push_back<T: Float>(
     partials: RowPartials<T>,
     dlogits: &mut [T],
 ) {
+    push_back_mapped(None, logits, target, row, partials, dlogits);
+}
+
+/// The gradient of one row by the logits themselves, from the summary of what they are taken for.
+pub fn push_back_mapped<T: Float>(
+    map: Option<RowMap<'_>>,
+    logits: &[T],
+    target: usize,
+    row: &RowSummary<T>,
+    partials: RowPartials<T>,
+    dlogits: &mut [T],
+) {
     let RowPartials { d_lse, d_entropy, d_mean, d_energy, .. } = partials;
     let (stats, zero) = (&row.stats, T::zero());
     let mean = if d_mean == zero { zero } else { d_mean / stats.counted() };
-    for (column, (&z, d)) in logits.iter().zip(dlogits.iter_mut()).enumerate() {
+    for (column, (&logit, d)) in logits.iter().zip(dlogits.iter_mut()).enumerate() {
+        let z = map.map_or(logit, |map| map.of(logit, column, target));
         // Not z - lse, whose rounding is that of the maximum.
         let log_p = (z - stats.max) - stats.tail.ln_1p();
         let p = (z - stats.max).exp() / (T::one() + stats.tail);
@@ -100,6 +127,9 @@ pub fn push_back<T: Float>(
             let energy = if d_energy == zero { zero } else { d_energy * (z + z) };
             soft + mean + energy
         };
+        if let Some(map) = map.filter(|_| *d != zero) {
+            *d = *d * map.derivative(logit);
+        }
     }
 }
 
@@ -127,7 +157,7 @@ pub fn evaluate<T: Float, O: RowObjective>(
         results.losses[row] = T::zero();
         results.summaries[row] = RowSummary::nan();
         if let Some(target) = batch.target(row) {
-            let (summary, loss, error) = judge(objective, row, &logits[columns(row)], target);
+            let (summary, loss, error) = judge(objective, batch, row, &logits[columns(row)], target);
             (results.summaries[row], results.losses[row]) = (summary, loss);
             fault = fault.or(error);
         }
@@ -145,7 +175,14 @@ pub fn evaluate<T: Float, O: RowObjective>(
                 let weight = T::from(f64::from(batch.weight(row)) * scale).unwrap_or_else(T::nan);
                 let summary = results.summaries[row];
                 let partials = objective.of_row(&summary).partials.scaled(weight);
-                push_back(&logits[columns(row)], target, &summary, partials, dlogits);
+                push_back_mapped(
+                    batch.row_map(row),
+                    &logits[columns(row)],
+                    target,
+                    &summary,
+                    partials,
+                    dlogits,
+                );
             }
         }
     }
@@ -158,11 +195,12 @@ pub fn evaluate<T: Float, O: RowObjective>(
 /// The summary and the loss of a row, or NaN and what is wrong with it.
 fn judge<T: Float, O: RowObjective>(
     objective: &O,
+    batch: &Batch<'_>,
     row: usize,
     logits: &[T],
     target: usize,
 ) -> (RowSummary<T>, T, Option<Error>) {
-    match summarise(logits, target) {
+    match summarise_mapped(batch.row_map(row), logits, target) {
         Ok(summary) => (summary, objective.of_row(&summary).loss, None),
         Err(error) => (RowSummary::nan(), T::nan(), Some(error.in_row(row))),
     }
@@ -244,7 +282,7 @@ pub fn evaluate_linear<T: Float, E: Element, O: RowObjective>(
         results.summaries[row] = RowSummary::nan();
         if let Some(target) = batch.target(row) {
             logits_of_row(linear, row, logits);
-            let (summary, loss, error) = judge(objective, row, logits, target);
+            let (summary, loss, error) = judge(objective, batch, row, logits, target);
             (results.summaries[row], results.losses[row]) = (summary, loss);
             fault = fault.or(error);
         }
@@ -262,7 +300,7 @@ pub fn evaluate_linear<T: Float, E: Element, O: RowObjective>(
             let weight = T::from(f64::from(batch.weight(row)) * scale).unwrap_or_else(T::nan);
             logits_of_row(linear, row, logits);
             let partials = objective.of_row(&summary).partials.scaled(weight);
-            push_back(logits, target, &summary, partials, dlogits);
+            push_back_mapped(batch.row_map(row), logits, target, &summary, partials, dlogits);
         } else if batch.non_finite() == NonFinite::NanRow {
             dlogits.fill(T::nan());
         } else {

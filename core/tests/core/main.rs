@@ -13,6 +13,7 @@ mod errors;
 mod golden;
 mod gradient;
 mod limits;
+mod logit_map;
 mod oracle;
 mod responses;
 mod risk;
