@@ -1,6 +1,7 @@
 //! The rows of a batch, in parallel.
 
 use crate::level::Level;
+use crate::link::Mapped;
 use crate::row::{PushBack, Row, SCRATCH, Scale, Scratch, Summarise, Wanted};
 use crate::simd::Lanes;
 use rayon::prelude::*;
@@ -87,7 +88,10 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             };
             let judged = self.judge(row, summary);
             let partials = judged.partials.scaled(self.scale);
-            if partials.is_live() {
+            let map = self.mapped(row, target);
+            if map.is_some() && partials.is_live() {
+                self.level.run(PushBack { row: io, target: Some(target), summary: &summary, partials, map });
+            } else if partials.is_live() {
                 self.level.run(Scale {
                     row: io,
                     target,
@@ -111,15 +115,25 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
         scratch: &mut Scratch,
         wanted: Wanted,
     ) -> Result<RowSummary<f64>, Error> {
-        let stats = self.level.run(Summarise { logits, scratch, wanted });
+        let map = self.mapped(row, target);
+        let stats = self.level.run(Summarise { logits, scratch, wanted, map });
         if stats.is_valid() {
-            return Ok(RowSummary::new(stats, f64::from(logits[target].to_f32())));
+            let logit = if map.is_some() { scratch.mapped_target } else { logits[target].to_f32() };
+            return Ok(RowSummary::new(stats, f64::from(logit)));
         }
-        let bad = |z: &L| z.to_f32().is_nan() || z.to_f32() == f32::INFINITY;
-        Err(match logits.iter().position(bad) {
+        // A scale may make a number infinite, too.
+        let bad = |(column, z): (usize, &L)| {
+            let z = map.map_or(z.to_f32(), |map| map.map.of(z.to_f32(), column, target));
+            z.is_nan() || z == f32::INFINITY
+        };
+        Err(match logits.iter().enumerate().position(bad) {
             Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
             None => Error::NoMass { row, vocab: logits.len() },
         })
+    }
+
+    fn mapped(&self, row: usize, target: usize) -> Option<Mapped<'_>> {
+        self.batch.row_map(row).map(|map| Mapped { map, first: 0, target: Some(target) })
     }
 
     fn judge(&self, row: usize, summary: RowSummary<f64>) -> Judged {
@@ -187,7 +201,8 @@ fn push_back<L: Lanes>(
         match batch.target(row) {
             Some(_) if !summary.stats.is_valid() => io.fill(L::from_f32(f32::NAN)),
             Some(target) if partials.is_live() => {
-                level.run(PushBack { row: io, target: Some(target), summary, partials });
+                let map = batch.row_map(row).map(|map| Mapped { map, first: 0, target: Some(target) });
+                level.run(PushBack { row: io, target: Some(target), summary, partials, map });
             }
             _ => io.fill(L::from_f32(0.0)),
         }

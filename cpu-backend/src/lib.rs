@@ -71,6 +71,7 @@ mod evaluate;
 mod exp;
 mod level;
 mod linear;
+mod link;
 mod row;
 mod simd;
 

@@ -6,6 +6,7 @@
 //! exponential per logit, and one sweep over memory in each direction.
 
 use crate::exp::{Digits, exp};
+use crate::link::Mapped;
 use crate::simd::{Kernel, Lanes, Simd};
 use core::cell::RefCell;
 use tokenloss_core::{Detail, RowPartials, RowStats, RowSummary};
@@ -24,6 +25,10 @@ pub(crate) struct Scratch {
     shares: Vec<f32>,
     /// The maximum of each block.
     maxima: Vec<f32>,
+    /// What a block's logits are taken for.
+    mapped: Vec<f32>,
+    /// What the target's logit was taken for, where a row is mapped and has its target.
+    pub(crate) mapped_target: f32,
 }
 
 thread_local! {
@@ -45,6 +50,8 @@ pub(crate) struct Summarise<'a, L> {
     pub(crate) logits: &'a [L],
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) wanted: Wanted,
+    /// What the logits are taken for, if not for themselves. There are no shares then.
+    pub(crate) map: Option<Mapped<'a>>,
 }
 
 impl<L: Lanes> Kernel for Summarise<'_, L> {
@@ -52,7 +59,10 @@ impl<L: Lanes> Kernel for Summarise<'_, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> RowStats<f64> {
-        let Self { logits, scratch, wanted } = self;
+        let Self { logits, scratch, wanted, map } = self;
+        if let Some(map) = map {
+            return summarise_mapped(s, logits, scratch, &map);
+        }
         match (wanted.detail, wanted.shares) {
             (Detail::Target, false) => summarise::<S, L, TARGET, false>(s, logits, scratch),
             (Detail::Target, true) => summarise::<S, L, TARGET, true>(s, logits, scratch),
@@ -96,6 +106,33 @@ fn summarise<S: Simd, L: Lanes, const DETAIL: u8, const SHARES: bool>(
         let winner = &logits[start..(start + BLOCK).min(logits.len())];
         let column = winner.iter().position(|z| f64::from(z.to_f32()) == total.max);
         total.argmax = (start + column.unwrap_or(0)) as u32;
+    }
+    total
+}
+
+/// Block by block through a buffer that stays in the first-level cache. All statistics: the links cost more than they.
+#[inline(always)]
+fn summarise_mapped<S: Simd, L: Lanes>(
+    s: S,
+    logits: &[L],
+    scratch: &mut Scratch,
+    map: &Mapped<'_>,
+) -> RowStats<f64> {
+    scratch.mapped.resize(BLOCK, 0.0);
+    let mut total = RowStats::empty();
+    for (index, z) in logits.chunks(BLOCK).enumerate() {
+        let start = index * BLOCK;
+        let mapped = &mut scratch.mapped[..z.len()];
+        map.of(s, z, start, mapped);
+        if let Some(at) = map.target_in(start, z.len()) {
+            scratch.mapped_target = mapped[at];
+        }
+        let mut block = block::<S, f32, MOMENTS, false>(s, mapped, &[], &mut []);
+        if block.tail != -1.0 {
+            let column = mapped.iter().position(|z| f64::from(*z) == block.max);
+            block.argmax = (start + column.unwrap_or(0)) as u32;
+        }
+        total = total.merge(block);
     }
     total
 }
@@ -313,7 +350,7 @@ impl<L: Lanes> Kernel for Scale<'_, L> {
         let at_target = narrow(partials.target_gradient(summary));
         if !partials.is_plain() {
             // It needs the logits themselves: by the form that recomputes their shares.
-            return PushBack { row, target: Some(target), summary, partials }.run(s);
+            return PushBack { row, target: Some(target), summary, partials, map: None }.run(s);
         }
         let (Row::Into(_, out) | Row::InPlace(out)) = row;
         let whole = partials.d_lse / (1.0 + stats.tail);
@@ -379,6 +416,8 @@ pub(crate) struct PushBack<'a, L> {
     pub(crate) target: Option<usize>,
     pub(crate) summary: &'a RowSummary<f64>,
     pub(crate) partials: RowPartials<f64>,
+    /// What the logits are taken for, if not for themselves.
+    pub(crate) map: Option<Mapped<'a>>,
 }
 
 impl<L: Lanes> Kernel for PushBack<'_, L> {
@@ -386,7 +425,10 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { row, target, summary, partials } = self;
+        let Self { row, target, summary, partials, map } = self;
+        if let Some(map) = map {
+            return push_back_mapped(s, row, target, summary, partials, &map);
+        }
         let at_target = narrow(partials.target_gradient(summary));
         let line = Line::new(s, summary, &partials);
         let out = if partials.d_mean == 0.0 && partials.d_energy == 0.0 {
@@ -396,6 +438,68 @@ impl<L: Lanes> Kernel for PushBack<'_, L> {
         };
         if let Some(target) = target {
             out[target] = L::from_f32(at_target);
+        }
+    }
+}
+
+/// The gradient by the logits themselves: that by what they are taken for, computed anew a block at a time, times the
+/// derivative of the map.
+#[inline(always)]
+fn push_back_mapped<S: Simd, L: Lanes>(
+    s: S,
+    row: Row<'_, L>,
+    target: Option<usize>,
+    summary: &RowSummary<f64>,
+    partials: RowPartials<f64>,
+    map: &Mapped<'_>,
+) {
+    // The scale is a factor of all partials.
+    let partials = partials.scaled(f64::from(map.map.scale));
+    let line = Line::new(s, summary, &partials);
+    let at_target = |logit: L| {
+        let derivative = map.map.link.derivative(f64::from(logit.to_f32()));
+        L::from_f32(narrow(partials.target_gradient(summary) * derivative))
+    };
+    let mut buffer = [0.0; BLOCK];
+    match row {
+        Row::Into(logits, out) => {
+            for (index, (out, z)) in out.chunks_mut(BLOCK).zip(logits.chunks(BLOCK)).enumerate() {
+                let mapped = &mut buffer[..z.len()];
+                map.of(s, z, index * BLOCK, mapped);
+                for ((out, z), mapped) in
+                    out.chunks_mut(S::LANES).zip(z.chunks(S::LANES)).zip(mapped.chunks(S::LANES))
+                {
+                    if z.len() == S::LANES {
+                        let gradient = line.mapped(s, f32::load(s, mapped), L::load(s, z), map);
+                        L::store(s, gradient, out);
+                    } else {
+                        let (mapped, z) = (f32::load_part(s, mapped, 0.0), L::load_part(s, z, 0.0));
+                        L::store_part(s, line.mapped(s, mapped, z, map), out);
+                    }
+                }
+            }
+            if let Some(target) = target {
+                out[target] = at_target(logits[target]);
+            }
+        }
+        Row::InPlace(out) => {
+            let logit = target.map(|target| out[target]);
+            for (index, out) in out.chunks_mut(BLOCK).enumerate() {
+                let mapped = &mut buffer[..out.len()];
+                map.of(s, out, index * BLOCK, mapped);
+                for (out, mapped) in out.chunks_mut(S::LANES).zip(mapped.chunks(S::LANES)) {
+                    if out.len() == S::LANES {
+                        let gradient = line.mapped(s, f32::load(s, mapped), L::load(s, out), map);
+                        L::store(s, gradient, out);
+                    } else {
+                        let (mapped, z) = (f32::load_part(s, mapped, 0.0), L::load_part(s, out, 0.0));
+                        L::store_part(s, line.mapped(s, mapped, z, map), out);
+                    }
+                }
+            }
+            if let (Some(target), Some(logit)) = (target, logit) {
+                out[target] = at_target(logit);
+            }
         }
     }
 }
@@ -462,6 +566,13 @@ impl<V: Copy> Line<V> {
         }
     }
 
+    /// The gradient by the logits `z`, of which `mapped` is what they are taken for.
+    #[inline(always)]
+    fn mapped<S: Simd<V = V>>(&self, s: S, mapped: V, z: V, map: &Mapped<'_>) -> V {
+        let gradient = self.at::<S, true>(s, mapped, Digits::Full);
+        if map.is_flat() { gradient } else { s.mul(gradient, map.derivative(s, z)) }
+    }
+
     #[inline(always)]
     fn at<S: Simd<V = V>, const AFFINE: bool>(&self, s: S, z: V, digits: Digits) -> V {
         let d = s.sub(z, self.max);
@@ -497,7 +608,7 @@ mod tests {
         let Ok(want) = reference::summarise(&wide, target) else { return };
         let mut scratch = Scratch::default();
         let wanted = Wanted { detail: Detail::Moments, shares: true };
-        let stats = level.run(Summarise { logits: z, scratch: &mut scratch, wanted });
+        let stats = level.run(Summarise { logits: z, scratch: &mut scratch, wanted, map: None });
         assert_eq!((stats.max, stats.argmax), (want.stats.max, want.stats.argmax), "{level}");
         // The grant of the whole suite: differences of logits up to 60 round by as many half ULPs.
         let near = |a: f64, b: f64| (a - b).abs() <= 7e-6 * b.abs() + 2e-36;
@@ -522,6 +633,7 @@ mod tests {
             target: Some(target),
             summary: &summary,
             partials,
+            map: None,
         });
         for (j, truth) in truth.iter().enumerate() {
             // One rounding of the widest storage beside the arithmetic's.

@@ -39,6 +39,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x = m 2^e` with `m` from sqrt(1/2) to sqrt(2) and `e` integral, for a positive normal `x`; elsewhere both are
+    /// anything.
+    fn split(self, x: Self::V) -> (Self::V, Self::V);
     /// `a b + c`, fused where the set has it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater; `b` if either is NaN.
@@ -95,6 +99,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     #[inline(always)]
     fn prefetch<T>(self, _x: &T) {}
 }
+
+/// The bits of sqrt(1/2), rounded down: what [`Simd::split`] takes off before it reads an exponent.
+pub(crate) const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 
 /// The widest vector of any set.
 pub(crate) const MAX_LANES: usize = 16;

@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::slices;
 use super::worker::{Worker, as_f32, for_each, widen};
 use crate::level::Level;
+use crate::link::Mapped;
 use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
 use core::ops::Range;
 use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
@@ -99,7 +100,9 @@ impl<'a, E: Element> Chunk<'a, E> {
             let tile_rows = tile.chunks_exact(block.len());
             for ((part, z), &row) in parts.iter_mut().zip(tile_rows).zip(batch_rows) {
                 let target = linear.target(row).filter(|target| block.contains(target));
-                *part = part_of(level, z, detail, target.map(|target| target - block.start));
+                let target = target.map(|target| target - block.start);
+                let map = mapped(linear, row, &block, target);
+                *part = part_of(level, z, detail, map, target);
                 let first = (linear.columns().start + block.start) as u32;
                 if part.stats.argmax != u32::MAX {
                     part.stats.argmax += first;
@@ -268,10 +271,29 @@ fn logits<E: Element>(
     }
 }
 
+/// What a row's logits are taken for in a block of columns of this weight.
+fn mapped<'a, E: Element>(
+    linear: &Linear<'a, E>,
+    row: usize,
+    block: &Range<usize>,
+    target: Option<usize>,
+) -> Option<Mapped<'a>> {
+    let map = linear.batch().row_map(row)?;
+    Some(Mapped { map, first: linear.columns().start + block.start, target })
+}
+
 /// What a block knows of a row, in the block's own columns.
-fn part_of(level: Level, z: &[f32], detail: Detail, target: Option<usize>) -> RowPart {
+fn part_of(
+    level: Level,
+    z: &[f32],
+    detail: Detail,
+    map: Option<Mapped<'_>>,
+    target: Option<usize>,
+) -> RowPart {
     let wanted = Wanted { detail, shares: false };
-    let stats = SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits: z, scratch, wanted }));
+    let (stats, mapped_target) = SCRATCH.with_borrow_mut(|scratch| {
+        (level.run(Summarise { logits: z, scratch, wanted, map }), scratch.mapped_target)
+    });
     // NaN marks a bad row; -1 is a row without mass, which other blocks may have.
     let fault = if stats.tail.is_nan() {
         let column = z.iter().position(|z| z.is_nan() || *z == f32::INFINITY);
@@ -279,7 +301,8 @@ fn part_of(level: Level, z: &[f32], detail: Detail, target: Option<usize>) -> Ro
     } else {
         None
     };
-    RowPart { stats, target_logit: target.map(|target| f64::from(z[target])), fault }
+    let target_logit = target.map(|target| f64::from(if map.is_some() { mapped_target } else { z[target] }));
+    RowPart { stats, target_logit, fault }
 }
 
 /// A block of the tile and what is made of its columns alone.
@@ -312,7 +335,8 @@ impl Block<'_> {
                 Row::Into(&from[..width], &mut before[into * width..][..width])
             };
             if live.summary.stats.is_valid() {
-                level.run(PushBack { row, target, summary: &live.summary, partials: live.partials });
+                let map = mapped(linear, live.row, &self.columns, target);
+                level.run(PushBack { row, target, summary: &live.summary, partials: live.partials, map });
             } else {
                 row.fill(f32::NAN);
             }

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
-use super::{Kernel, Simd};
+use super::{Kernel, SQRT_HALF_BITS, Simd};
 use core::arch::x86_64::*;
 use half::{bf16, f16};
 
@@ -55,6 +55,21 @@ impl Simd for Avx2 {
     fn mul(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the set is present.
         unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the set is present.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn split(self, x: __m256) -> (__m256, __m256) {
+        // SAFETY: the set is present.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let exponent = _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(SQRT_HALF_BITS)));
+            let mantissa = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(exponent));
+            (_mm256_castsi256_ps(mantissa), _mm256_cvtepi32_ps(exponent))
+        }
     }
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {

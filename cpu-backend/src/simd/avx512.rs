@@ -1,7 +1,7 @@
 //! AVX-512 (F, BW, VL, DQ): sixteen lanes, masks, and scaling by powers of two in one instruction; with or without
 //! the instruction that rounds to bf16 (BF16).
 
-use super::{Kernel, Simd};
+use super::{Kernel, SQRT_HALF_BITS, Simd};
 use core::arch::x86_64::*;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -63,6 +63,21 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the set is present.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the set is present.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn split(self, x: __m512) -> (__m512, __m512) {
+        // SAFETY: the set is present.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let exponent = _mm512_srai_epi32::<23>(_mm512_sub_epi32(bits, _mm512_set1_epi32(SQRT_HALF_BITS)));
+            let mantissa = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(exponent));
+            (_mm512_castsi512_ps(mantissa), _mm512_cvtepi32_ps(exponent))
+        }
     }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {

@@ -34,6 +34,9 @@ emulate! {
     vaddq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] + b.0[i])) }
     vsubq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] - b.0[i])) }
     vmulq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] * b.0[i])) }
+    vdivq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] / b.0[i])) }
+    vdupq_n_s32(x: i32) -> int32x4_t { int32x4_t([x; 4]) }
+    vcvtq_f32_s32(a: int32x4_t) -> float32x4_t { float32x4_t(a.0.map(|a| a as f32)) }
     vfmaq_f32(c: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         float32x4_t(from_fn(|i| a.0[i].mul_add(b.0[i], c.0[i])))
     }
@@ -49,6 +52,9 @@ emulate! {
     vbicq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t { uint32x4_t(from_fn(|i| a.0[i] & !b.0[i])) }
     vaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
         int32x4_t(from_fn(|i| a.0[i].wrapping_add(b.0[i])))
+    }
+    vsubq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        int32x4_t(from_fn(|i| a.0[i].wrapping_sub(b.0[i])))
     }
     // To nearest, ties to even; saturating, NaN to 0: as `as` has it.
     vcvtnq_s32_f32(a: float32x4_t) -> int32x4_t { int32x4_t(from_fn(|i| a.0[i].round_ties_even() as i32)) }
@@ -68,6 +74,11 @@ emulate! {
 #[inline(always)]
 pub(super) unsafe fn vshlq_n_s32<const N: i32>(a: int32x4_t) -> int32x4_t {
     int32x4_t(a.0.map(|a| a << N))
+}
+
+#[inline(always)]
+pub(super) unsafe fn vshrq_n_s32<const N: i32>(a: int32x4_t) -> int32x4_t {
+    int32x4_t(a.0.map(|a| a >> N))
 }
 
 #[inline(always)]

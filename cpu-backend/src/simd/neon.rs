@@ -5,7 +5,7 @@
 
 #[cfg(not(target_arch = "aarch64"))]
 use super::emulated::*;
-use super::{Kernel, Simd};
+use super::{Kernel, SQRT_HALF_BITS, Simd};
 #[cfg(target_arch = "aarch64")]
 use core::arch::aarch64::*;
 use half::{bf16, f16};
@@ -54,6 +54,21 @@ impl Simd for Neon {
     fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: baseline.
         unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: baseline.
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn split(self, x: float32x4_t) -> (float32x4_t, float32x4_t) {
+        // SAFETY: baseline.
+        unsafe {
+            let bits = vreinterpretq_s32_f32(x);
+            let exponent = vshrq_n_s32::<23>(vsubq_s32(bits, vdupq_n_s32(SQRT_HALF_BITS)));
+            let mantissa = vsubq_s32(bits, vshlq_n_s32::<23>(exponent));
+            (vreinterpretq_f32_s32(mantissa), vcvtq_f32_s32(exponent))
+        }
     }
     #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {

@@ -1,11 +1,11 @@
 //! What every target has: four lanes by the `wide` crate, which knows SSE2, NEON and wasm's SIMD, and falls back
 //! to scalars.
 
-use super::{Kernel, Simd};
+use super::{Kernel, SQRT_HALF_BITS, Simd};
 use half::{bf16, f16};
 use tokenloss_core::Element;
 use wide::bytemuck::cast;
-use wide::{f32x4, u32x4};
+use wide::{f32x4, i32x4, u32x4};
 
 const LANES: usize = 4;
 
@@ -37,6 +37,16 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul(self, a: f32x4, b: f32x4) -> f32x4 {
         a * b
+    }
+    #[inline(always)]
+    fn div(self, a: f32x4, b: f32x4) -> f32x4 {
+        a / b
+    }
+    #[inline(always)]
+    fn split(self, x: f32x4) -> (f32x4, f32x4) {
+        let bits: i32x4 = cast(x);
+        let exponent = (bits - i32x4::splat(SQRT_HALF_BITS)) >> 23i32;
+        (cast(bits - (exponent << 23i32)), f32x4::from_i32x4(exponent))
     }
     #[inline(always)]
     fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
