@@ -1,8 +1,9 @@
 //! The linear form where every rank holds a slice of the vocabulary (tensor parallelism of the loss).
 
 use crate::{
-    Budget, Denominator, Element, Error, Judged, Linear, LinearBackend, LinearGradients, LinearOptions,
-    NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowStats, RowSummary, Totals,
+    Batch, Budget, Denominator, Element, Error, Judged, Linear, LinearBackend, LinearGradients,
+    LinearOptions, Link, NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowStats,
+    RowSummary, Totals,
 };
 use alloc::{vec, vec::Vec};
 use core::fmt;
@@ -113,8 +114,8 @@ type Failure<B, C> = ShardError<<B as crate::Backend>::Error, <C as Collective>:
 /// for itself, so that losses, outputs and totals have the same bits everywhere, which is checked.
 ///
 /// ```text
-/// agree       shapes, tiling, targets, reduction ...     two all_gathers, of 15 and 3 words
-/// summarise   hidden, shard    ->  parts [rows]          all_gather of 8 words a row, 1,024 rows at a time
+/// agree       shapes, tiling, targets, reduction ...     two all_gathers, of 16 and 3 words
+/// summarise   hidden, shard    ->  parts [rows]          all_gather of 12 words a row, 1,024 rows at a time
 /// judge       merged parts     ->  verdicts              one all_gather of 2 words
 /// push back   hidden, shard    ->  dweight, dbias        stay here
 ///                                  dhidden [rows, dim]   all_sum
@@ -310,7 +311,7 @@ fn terms<E: Element>(
     linear: &Linear<'_, E>,
     options: &LinearOptions,
     gradients: &LinearGradients<'_, f32>,
-) -> [(&'static str, f64); 14] {
+) -> [(&'static str, f64); 15] {
     let batch = linear.batch();
     let (kind, given) = match reduction {
         Reduction::Sum => (0.0, 0.0),
@@ -325,6 +326,7 @@ fn terms<E: Element>(
         ("vocab", batch.shape().vocab() as f64),
         ("targets (hash)", hash(batch.targets().iter().map(|&target| target as u64))),
         ("weights (hash)", hash(weights)),
+        ("logit map (hash)", hash(map_words(batch))),
         ("non_finite (0 error, 1 NaN)", number(batch.non_finite() == NonFinite::NanRow)),
         ("reduction (0 sum, 1 valid, 2 kept, 3 given)", kind),
         ("denominator", given),
@@ -335,6 +337,23 @@ fn terms<E: Element>(
         ("dweight (0 none, 1 some)", number(gradients.dweight.is_some())),
         ("dbias (0 none, 1 some)", number(gradients.dbias.is_some())),
     ]
+}
+
+/// All that says what logits are taken for.
+fn map_words<'a>(batch: &Batch<'a>) -> impl Iterator<Item = u64> + use<'a> {
+    let batch = *batch;
+    batch.map().copied().into_iter().flat_map(move |map| {
+        let link = match map.link() {
+            Link::Identity => 0,
+            Link::Softcap { cap } => u64::from(cap.to_bits()) << 8 | 1,
+            Link::StableMax => 2,
+        };
+        let (mask, per_row) = map.mask().map_or((&[][..], false), |mask| mask.words());
+        let rows = (0..batch.shape().rows()).filter_map(move |row| batch.row_map(row));
+        let rows = rows.flat_map(|map| [map.scale.to_bits().into(), map.margin.to_bits().into()]);
+        let mask = mask.iter().map(|word| u64::from(*word));
+        [link, per_row.into(), map.mask().is_some().into()].into_iter().chain(rows).chain(mask)
+    })
 }
 
 /// 53 bits, so that it is a number. One word that differs always changes the 64 bits they are taken of.

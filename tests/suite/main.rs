@@ -7,4 +7,5 @@ mod inputs;
 mod linear;
 mod oracle;
 mod readme;
+mod rows;
 mod runner;

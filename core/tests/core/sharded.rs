@@ -8,9 +8,10 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 use tokenloss_core::reference::{self, LinearResults};
 use tokenloss_core::{
-    AnyToken, Backend, Batch, Budget, Collective, Denominator, Diagnostics, Element, Error, IGNORE_INDEX,
-    Linear, LinearBackend, LinearGradients, LinearOptions, Logits, NonFinite, Outputs, Reduction, RowEval,
-    RowObjective, RowPart, RowPartials, RowStats, RowSummary, Shape, ShardError, Sharded, Totals,
+    AnyToken, Backend, Batch, Budget, ClassMask, Collective, Denominator, Diagnostics, Element, Error,
+    IGNORE_INDEX, Linear, LinearBackend, LinearGradients, LinearOptions, LogitMap, Logits, NonFinite,
+    Outputs, Reduction, RowEval, RowObjective, RowPart, RowPartials, RowStats, RowSummary, Shape, ShardError,
+    Sharded, Totals,
 };
 
 /// Where ranks meet: what each brought, and how many are here for which time.
@@ -230,6 +231,9 @@ struct Problem {
     bias: Option<Vec<f32>>,
     targets: Vec<i32>,
     weights: Option<Vec<f32>>,
+    scale: f32,
+    margins: Vec<f32>,
+    mask: Vec<u32>,
     non_finite: NonFinite,
 }
 
@@ -255,6 +259,9 @@ impl Problem {
             bias: Some(uniform(vocab, 3)),
             targets: vec![0; rows],
             weights: Some(uniform(rows, 4).iter().map(|weight| weight.max(0.0)).collect()),
+            scale: 1.0,
+            margins: vec![],
+            mask: vec![],
             non_finite: NonFinite::Error,
         };
         let mut logits = vec![0.0f64; vocab];
@@ -274,7 +281,15 @@ impl Problem {
     fn batch(&self) -> Batch<'_> {
         let shape = Shape::new(self.targets.len(), self.vocab).unwrap();
         let batch = Batch::new(shape, &self.targets).unwrap().with_non_finite(self.non_finite);
-        self.weights.as_ref().map_or(batch, |weights| batch.with_weights(weights).unwrap())
+        let batch = self.weights.as_ref().map_or(batch, |weights| batch.with_weights(weights).unwrap());
+        let mut map = LogitMap::default().with_scale(self.scale).unwrap();
+        if !self.margins.is_empty() {
+            map = map.with_margins(&self.margins).unwrap();
+        }
+        if !self.mask.is_empty() {
+            map = map.with_mask(ClassMask::shared(&self.mask));
+        }
+        if map == LogitMap::default() { batch } else { batch.with_map(map).unwrap() }
     }
 
     fn shard(&self, columns: Range<usize>) -> Linear<'_, f32> {
@@ -637,6 +652,9 @@ fn ranks_that_disagree_all_say_so() {
     disagree("targets", |rank| rank.problem.targets.swap(0, 1));
     disagree("weights", |rank| rank.problem.weights = None);
     disagree("weights", |rank| rank.problem.weights.as_mut().unwrap()[3] = 5.0);
+    disagree("logit map (hash)", |rank| rank.problem.scale = 0.5);
+    disagree("logit map (hash)", |rank| rank.problem.margins = vec![0.0; 15]);
+    disagree("logit map (hash)", |rank| rank.problem.mask = vec![u32::MAX; VOCAB.div_ceil(32)]);
     disagree("bias (0 none, 1 some): rank 2 has 0, rank 0 has 1", |rank| rank.problem.bias = None);
     disagree("non_finite (0 error, 1 NaN): rank 2 has 1, rank 0 has 0", |rank| {
         rank.problem.non_finite = NonFinite::NanRow;
