@@ -652,9 +652,9 @@ fn ranks_that_disagree_all_say_so() {
     disagree("targets", |rank| rank.problem.targets.swap(0, 1));
     disagree("weights", |rank| rank.problem.weights = None);
     disagree("weights", |rank| rank.problem.weights.as_mut().unwrap()[3] = 5.0);
-    disagree("logit map (hash)", |rank| rank.problem.scale = 0.5);
-    disagree("logit map (hash)", |rank| rank.problem.margins = vec![0.0; 15]);
-    disagree("logit map (hash)", |rank| rank.problem.mask = vec![u32::MAX; VOCAB.div_ceil(32)]);
+    disagree("logit map", |rank| rank.problem.scale = 0.5);
+    disagree("logit map", |rank| rank.problem.margins = vec![0.0; 15]);
+    disagree("logit map", |rank| rank.problem.mask = vec![u32::MAX; VOCAB.div_ceil(32)]);
     disagree("bias (0 none, 1 some): rank 2 has 0, rank 0 has 1", |rank| rank.problem.bias = None);
     disagree("non_finite (0 error, 1 NaN): rank 2 has 1, rank 0 has 0", |rank| {
         rank.problem.non_finite = NonFinite::NanRow;
