@@ -78,6 +78,22 @@ pub enum Error {
         /// The vocabulary.
         vocab: usize,
     },
+    /// A listed column is not in `0..vocab`.
+    Column {
+        /// The row of the list.
+        row: usize,
+        /// The column given.
+        column: i32,
+        /// The vocabulary.
+        vocab: usize,
+    },
+    /// A row lists a column twice.
+    Repeated {
+        /// The row of the list.
+        row: usize,
+        /// The column.
+        column: i32,
+    },
     /// A weight is negative, infinite or NaN.
     Weight {
         /// The row of the weight.
@@ -239,6 +255,16 @@ impl fmt::Display for Error {
                 crate::IGNORE_INDEX,
                 vocab - 1
             ),
+            Error::Column { row, column, vocab } => {
+                write!(
+                    f,
+                    "columns: row {row} lists column {column}, expected 0 to {} for a vocab of {vocab}",
+                    vocab - 1
+                )
+            }
+            Error::Repeated { row, column } => {
+                write!(f, "columns: row {row} lists column {column} twice, expected it once")
+            }
             Error::Weight { row, weight } => {
                 write!(f, "weights: row {row} has weight {weight}, expected a finite number of at least 0")
             }

@@ -43,6 +43,7 @@ mod backend;
 mod batch;
 mod check;
 mod composite;
+pub mod columns;
 mod diagnostics;
 pub mod divergence;
 mod element;

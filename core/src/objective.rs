@@ -311,6 +311,26 @@ macro_rules! for_each_objective {
             fidelity Fidelity {} "arXiv 2501.11561"
         }
     };
+    // A function of a few listed columns of a row.
+    (columns, $callback:ident) => {
+        $callback! {
+            topk_kl TopkKl {} "arXiv 1503.02531"
+            topk_reverse_kl TopkReverseKl {} "arXiv 2306.08543"
+            soft_labels SoftLabels {} "arXiv 1512.00567"
+            subset_mass SubsetMass {} "arXiv 2007.08929; arXiv 2201.00057"
+            purified Purified {} "arXiv 2002.08053; arXiv 2206.00830"
+            candidate_unlikelihood CandidateUnlikelihood {} "arXiv 1908.04319"
+            subset_softmax SubsetSoftmax {} "arXiv 2011.12216"
+            margin Margin { margin: 1.0, 0.0..=1000.0 } "arXiv 1103.0398"
+            expected_value ExpectedValue {} "arXiv 2501.11561"
+        }
+    };
+    // A weight of a row, from a few of its columns.
+    (column_weights, $callback:ident) => {
+        $callback! {
+            eaft Eaft { alpha: 1.0, 0.0..=16.0; divisor: 3.0, 0.01..=100.0 } "arXiv 2601.02151"
+        }
+    };
     // A function of embeddings or of their similarities.
     (embeddings, $callback:ident) => {
         $callback! {}
