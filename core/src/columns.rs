@@ -46,8 +46,8 @@ pub use list::Columns;
 pub use moves::{gather, gather_linear, put, put_linear, take};
 pub use row::{ColumnEval, ColumnRow, Side};
 
-use crate::objective::cast;
 use crate::Error;
+use crate::objective::cast;
 use num_traits::Float;
 
 /// What an objective is told beside the logits: a number for each listed column, and one for the row.

@@ -57,7 +57,8 @@ impl ColumnObjective for CandidateUnlikelihood {
         }
         let mut p_likeliest = T::zero();
         if listed {
-            loss = loss + softplus(all.max - others.lse());
+            // Not max - lse, whose rounding is that of the maximum.
+            loss = loss + softplus((all.max - others.max) - others.tail.ln_1p());
             p_likeliest = all.target(all.max).p();
         }
         let d_rest = row.balanced(&all, d, |class, z| {

@@ -64,7 +64,9 @@ impl ColumnObjective for Purified {
         _: &mut [T],
     ) -> T {
         let (subset, p) = (frozen.alone().stats(), live.stats());
-        (frozen.logits.iter().zip(live.logits))
-            .fold(T::zero(), |sum, (&at, &z)| sum - share(&subset, at) * p.target(z).log_p)
+        (frozen.logits.iter().zip(live.logits)).fold(T::zero(), |sum, (&at, &z)| {
+            let weight = share(&subset, at);
+            if weight == T::zero() { sum } else { sum - weight * p.target(z).log_p }
+        })
     }
 }

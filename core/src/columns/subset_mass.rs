@@ -43,7 +43,8 @@ impl ColumnObjective for SubsetMass {
             d.fill(T::zero());
             return ColumnEval { loss: T::infinity(), d_rest: T::one() };
         }
-        let odds = row.rest - subset.lse();
+        // Not rest - lse, whose rounding is that of the maximum.
+        let odds = (row.rest - subset.max) - subset.tail.ln_1p();
         let d_rest = sigmoid(odds);
         for (d, &z) in d.iter_mut().zip(row.logits) {
             *d = -d_rest * share(&subset, z);

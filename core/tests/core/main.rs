@@ -8,6 +8,7 @@ mod accuracy;
 mod agree;
 mod difference;
 mod divergence;
+mod columns;
 mod draw;
 mod errors;
 mod golden;
