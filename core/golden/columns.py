@@ -103,8 +103,8 @@ VALUES = [[5.0, 4.0, 3.5], [1.0, 2.0, 3.0, 1.5], [5.0, 4.0, 3.0, 2.0, 3.25], [1.
           [1.0, 2.0, 3.0, 1.5], [0.0, 0.5, 1.0, 0.25], [-1.0, 0.0, 1.0, 0.5], [1.0, 2.0, 3.0, 1.5],
           [1.0, 2.0, 3.0, 1.5]]
 OBJECTIVES = {
-    "topk_kl": (topk_kl, TEACHERS, [()]),
-    "topk_reverse_kl": (topk_reverse_kl, TEACHERS, [()]),
+    "topk forward_kl": (topk_kl, TEACHERS, [()]),
+    "topk reverse_kl": (topk_reverse_kl, TEACHERS, [()]),
     "soft_labels": (soft_labels, COEFFICIENTS, [()]),
     "subset_mass": (subset_mass, None, [()]),
     "purified": (purified, None, [()]),

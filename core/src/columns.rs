@@ -37,6 +37,7 @@ mod judge;
 mod list;
 mod moves;
 mod row;
+mod topk;
 
 #[cfg(feature = "alloc")]
 pub use evaluate::{ColumnBackend, ColumnPartials};
@@ -45,6 +46,7 @@ pub use judge::{ColumnLoss, Judgement, Sides};
 pub use list::Columns;
 pub use moves::{gather, gather_linear, put, put_linear, take};
 pub use row::{ColumnEval, ColumnRow, Side};
+pub use topk::Topk;
 
 use crate::Error;
 use crate::objective::cast;
@@ -60,8 +62,6 @@ pub enum SideKind {
     /// A teacher's logits, or log-probabilities, in the listed columns, finite or -infinity; for the row the
     /// log-sum-exp of all its others, -infinity without.
     Teacher,
-    /// The same, of a teacher that has mass wherever the row has.
-    CoveringTeacher,
     /// Values of the listed columns, finite; for the row the value aimed at.
     Values,
 }

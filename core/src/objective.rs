@@ -314,8 +314,6 @@ macro_rules! for_each_objective {
     // A function of a few listed columns of a row.
     (columns, $callback:ident) => {
         $callback! {
-            topk_kl TopkKl {} "arXiv 1503.02531"
-            topk_reverse_kl TopkReverseKl {} "arXiv 2306.08543"
             soft_labels SoftLabels {} "arXiv 1512.00567"
             subset_mass SubsetMass {} "arXiv 2007.08929; arXiv 2201.00057"
             purified Purified {} "arXiv 2002.08053; arXiv 2206.00830"

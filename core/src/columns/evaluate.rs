@@ -242,7 +242,7 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
         } else {
             if self.loss.needs_rest() {
                 self.fill_empty_rests();
-                let of_rest = |&d_lse: &f64| RowPartials { d_target: 0.0, d_lse, d_entropy: 0.0 };
+                let of_rest = |&d_lse: &f64| RowPartials { d_lse, ..RowPartials::default() };
                 let partials: Vec<_> = self.d_rests.iter().map(of_rest).collect();
                 backend.push_back(batch, Logits::InPlace(logits), &self.rests, &partials)?;
             } else {
@@ -259,7 +259,7 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
 
     /// Whether derivatives are there, of all rows or of all but bad ones.
     fn is_judged(&self, totals: &Result<Totals, Error>) -> bool {
-        matches!(totals, Ok(_) | Err(Error::NonFinite { .. } | Error::NoMass { .. }))
+        matches!(totals, Ok(_) | Err(Error::NonFinite { .. } | Error::NoMass { .. } | Error::Support { .. }))
     }
 
     /// Masks and summarises copies of some rows at a time.
@@ -316,9 +316,10 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
 
     /// Rows whose columns are all listed have nothing to push back: a summary that says so.
     fn fill_empty_rests(&mut self) {
-        let nothing = RowStats { max: 0.0, tail: 0.0, moment: 0.0, argmax: 0 };
+        let nothing = RowStats::of(0.0, 0);
         for (row, rest) in self.rests.iter_mut().enumerate() {
-            if !rest.stats.is_valid() && self.batch.target(row).is_some() && self.faults[row].is_none() {
+            let is_bad = self.d_rests[row].is_nan();
+            if !rest.stats.is_valid() && self.batch.target(row).is_some() && !is_bad {
                 *rest = RowSummary::new(nothing, f64::NEG_INFINITY);
                 self.d_rests[row] = 0.0;
             }
@@ -344,20 +345,26 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
                 self.faults[row] = Some(Error::NoMass { row, vocab: batch.shape().vocab() });
                 *lse = f64::NAN;
             }
-            if self.faults[row].is_some() {
-                self.rests[row] = RowSummary::nan();
-            }
         }
         let mut of_rows = vec![0.0; columns.rows()];
         let into =
             Judgement { losses: &mut of_rows, d_rests: &mut self.d_rests, d_gathered: &mut self.d_gathered };
-        let totals = self.loss.judge(batch, &self.gathered, &lse, into)?;
+        let totals = self.loss.judge(batch, &self.gathered, &lse, into);
+        for (rest, _) in self.rests.iter_mut().zip(&self.d_rests).filter(|(_, d)| d.is_nan()) {
+            *rest = RowSummary::nan();
+        }
         if let Some(losses) = losses {
             losses.iter_mut().zip(&of_rows).for_each(|(into, loss)| *into = *loss as f32);
         }
-        match self.faults.iter().flatten().next() {
-            Some(&fault) if batch.non_finite() == NonFinite::Error => Err(fault),
-            _ => Ok(totals),
+        let fault = self.faults.iter().flatten().next().filter(|_| batch.non_finite() == NonFinite::Error);
+        match (totals, fault) {
+            (Err(own @ Error::Support { row, .. }), Some(_))
+                if self.faults[..row].iter().all(Option::is_none) =>
+            {
+                Err(own)
+            }
+            (Ok(_) | Err(Error::Support { .. }), Some(&fault)) => Err(fault),
+            (totals, _) => totals,
         }
     }
 

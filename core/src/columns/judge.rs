@@ -1,5 +1,5 @@
 use super::{ColumnEval, ColumnObjective, ColumnRow, Columns, Side, SideKind};
-use crate::{Batch, Error, Reduction, RowVerdict, Totals, check_length};
+use crate::{Batch, Error, NonFinite, Reduction, RowVerdict, Totals, check_length};
 
 /// What a whole batch's objective is told beside the logits; see [`SideKind`] for what that is. An empty slice says
 /// nothing.
@@ -44,6 +44,10 @@ impl<'a> Sides<'a> {
             if let Some(&value) = self.rows.get(row) {
                 number("sides.rows", row, value, O::SIDE)?;
             }
+            let side = self.of_row(O::SIDE, columns, row);
+            if O::SIDE == SideKind::Teacher && !side.as_row().stats().is_valid() {
+                return Err(Error::TeacherNoMass { row, vocab: batch.shape().vocab() });
+            }
         }
         Ok(())
     }
@@ -52,7 +56,7 @@ impl<'a> Sides<'a> {
     fn of_row(&self, kind: SideKind, columns: &Columns<'_>, row: usize) -> Side<'a, f64> {
         let nothing = match kind {
             SideKind::Coefficients => 0.0,
-            SideKind::Teacher | SideKind::CoveringTeacher => f64::NEG_INFINITY,
+            SideKind::Teacher => f64::NEG_INFINITY,
             SideKind::Nothing | SideKind::Values => f64::NAN,
         };
         // Of columns alone, the rest is left out of what they are compared with, too.
@@ -66,7 +70,7 @@ impl<'a> Sides<'a> {
 }
 
 fn number(what: &'static str, index: usize, value: f64, kind: SideKind) -> Result<(), Error> {
-    let is_teacher = matches!(kind, SideKind::Teacher | SideKind::CoveringTeacher);
+    let is_teacher = kind == SideKind::Teacher;
     if value.is_finite() || (is_teacher && value == f64::NEG_INFINITY) {
         return Ok(());
     }
@@ -121,8 +125,8 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
     /// mass.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check); [`Error::Length`] for any slice; [`Error::Input`] for a teacher that has no mass, or
-    /// none where it must.
+    /// Those of [`check`](Self::check); [`Error::Length`] for any slice; [`Error::Support`] as the batch asks, after all
+    /// other rows are done, for the first row that is infinitely far from its teacher, and is bad.
     pub fn judge(
         &self,
         batch: &Batch<'_>,
@@ -139,11 +143,9 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
         check_length("d_rests", rows, into.d_rests.len())?;
         check_length("d_gathered", entries, into.d_gathered.len())?;
         let row_of = |row: usize| ColumnRow { logits: &gathered[columns.range(row)], rest: rests[row] };
-        for row in (0..rows).filter(|&row| batch.target(row).is_some()) {
-            check_teacher::<O>(row, row_of(row), sides.of_row(O::SIDE, columns, row))?;
-        }
         // Every row that takes part is kept.
         let scale = reduction.scale(batch.valid(), batch.valid());
+        let mut fault = None;
         for row in 0..rows {
             let d = &mut into.d_gathered[columns.range(row)];
             let (loss, d_rest) = (&mut into.losses[row], &mut into.d_rests[row]);
@@ -158,7 +160,14 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
                 (*loss, *d_rest) = (f64::NAN, f64::NAN);
                 continue;
             }
-            let eval = objective.of_columns(of_row, sides.of_row(O::SIDE, columns, row), d);
+            let side = sides.of_row(O::SIDE, columns, row);
+            let eval = objective.of_columns(of_row, side, d);
+            if O::SIDE == SideKind::Teacher && !eval.loss.is_finite() {
+                d.fill(f64::NAN);
+                (*loss, *d_rest) = (f64::NAN, f64::NAN);
+                fault = fault.or(Some(unsupported(objective, row, columns, of_row, side.as_row())));
+                continue;
+            }
             let weight = f64::from(batch.weight(row)) * scale;
             // A weight of 0 switches a row off even where its derivatives are not finite.
             let scaled = |d: f64| if weight == 0.0 { 0.0 } else { d * weight };
@@ -171,35 +180,38 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
             kept: batch.target(row).is_some(),
             live: is_live(into.d_rests[row], &into.d_gathered[columns.range(row)]),
         };
-        Ok(Totals::of_rows(batch, reduction, (0..rows).map(verdict)))
+        let totals = Totals::of_rows(batch, reduction, (0..rows).map(verdict));
+        match fault {
+            Some(fault) if batch.non_finite() == NonFinite::Error => Err(fault),
+            _ => Ok(totals),
+        }
     }
+}
+
+/// The first class that by itself makes a row infinitely far from its teacher: a listed column, or some column of the rest.
+fn unsupported<O: ColumnObjective>(
+    objective: &O,
+    row: usize,
+    columns: &Columns<'_>,
+    student: ColumnRow<'_, f64>,
+    teacher: ColumnRow<'_, f64>,
+) -> Error {
+    let is_infinite = |&class: &usize| {
+        // Beside a class that both have.
+        let beside = ColumnRow { logits: &[student.class(class)], rest: 0.0 };
+        let side = Side { columns: &[teacher.class(class)], row: 0.0 };
+        !objective.of_columns(beside, side, &mut [0.0]).loss.is_finite()
+    };
+    let listed = columns.of_row(row);
+    let class = (0..listed.len()).find(is_infinite).unwrap_or(listed.len());
+    // Of the rest, the first column that is not listed.
+    let of_rest = || (0..).find(|id| !listed.contains(id)).unwrap_or_default();
+    let column = listed.get(class).copied().unwrap_or_else(of_rest) as usize;
+    Error::Support { row, column, student: student.class(class) as f32, teacher: teacher.class(class) as f32 }
 }
 
 /// Whether any derivative is one that a normal `f32` can hold. NaN is.
 pub(crate) fn is_live(d_rest: f64, d_gathered: &[f64]) -> bool {
     let nothing = |d: &f64| d.abs() < f64::from(f32::MIN_POSITIVE);
     !(nothing(&d_rest) && d_gathered.iter().all(nothing))
-}
-
-fn check_teacher<O: ColumnObjective>(
-    row: usize,
-    of_row: ColumnRow<'_, f64>,
-    side: Side<'_, f64>,
-) -> Result<(), Error> {
-    let covering = match O::SIDE {
-        SideKind::Teacher => false,
-        SideKind::CoveringTeacher => true,
-        _ => return Ok(()),
-    };
-    let teacher = side.as_row();
-    if !teacher.stats().is_valid() {
-        let expected = "a teacher with mass in some class";
-        return Err(Error::Input { what: "sides", index: row, value: f64::NEG_INFINITY, expected });
-    }
-    let bare = |(z, y): (f64, f64)| z > f64::NEG_INFINITY && y == f64::NEG_INFINITY;
-    if covering && of_row.stats().is_valid() && of_row.classes().zip(teacher.classes()).any(bare) {
-        let expected = "a teacher with mass wherever the row has";
-        return Err(Error::Input { what: "sides", index: row, value: f64::NEG_INFINITY, expected });
-    }
-    Ok(())
 }

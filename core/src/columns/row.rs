@@ -1,4 +1,4 @@
-use crate::{RowStats, TargetProb};
+use crate::RowStats;
 use num_traits::Float;
 
 /// A row as its listed columns and the rest: k + 1 classes, of which the last is the rest.
@@ -61,33 +61,6 @@ fn stats<T: Float>(classes: impl Iterator<Item = (usize, T)>) -> RowStats<T> {
 /// `p`, without the rounding of `log_p` where it is large.
 pub(crate) fn share<T: Float>(stats: &RowStats<T>, logit: T) -> T {
     (logit - stats.max).exp() / (T::one() + stats.tail)
-}
-
-/// One class's part of `KL(a | b)`, `a log(a / b) - a + b`, which is never below 0 and whose sum over all classes is the
-/// divergence: nothing cancels where the two are alike.
-pub(crate) fn divergence<T: Float>(a: TargetProb<T>, b: TargetProb<T>) -> T {
-    let (p_a, p_b) = (a.p(), b.p());
-    if a.log_p == T::neg_infinity() {
-        return p_b;
-    }
-    let delta = b.log_p - a.log_p;
-    let half = T::one() / (T::one() + T::one());
-    if delta.abs() < half {
-        return p_a * exp_m1_less(delta);
-    }
-    // -infinity only where `b` has no mass, and then it is infinite however small `a` is.
-    if delta == T::neg_infinity() { T::infinity() } else { p_b - p_a - p_a * delta }
-}
-
-/// `exp(x) - 1 - x` for `|x| < 1/2`, by its series: the first term left out is below 1e-18 of the sum.
-fn exp_m1_less<T: Float>(x: T) -> T {
-    let (mut sum, mut n) = (T::one(), T::from(16).unwrap_or_else(T::one));
-    let two = T::one() + T::one();
-    while n > two {
-        sum = T::one() + x / n * sum;
-        n = n - T::one();
-    }
-    x * x / two * sum
 }
 
 /// What an objective is told beside a row's logits; each says what it looks at.

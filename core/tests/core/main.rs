@@ -6,9 +6,9 @@
 
 mod accuracy;
 mod agree;
+mod columns;
 mod difference;
 mod divergence;
-mod columns;
 mod draw;
 mod errors;
 mod golden;

@@ -2,12 +2,12 @@
 
 use super::Drawn;
 use proptest::prelude::*;
-use tokenloss_core::columns::{self, ColumnObjective, SideKind};
-use tokenloss_core::{Listed, MAX_PARAMETERS, Parameter, for_each_objective};
+use tokenloss_core::columns::{self, ColumnObjective, SideKind, Topk};
+use tokenloss_core::{Listed, MAX_PARAMETERS, Parameter, divergence, for_each_objective};
 
 /// What is done with every objective of the list.
 pub(super) trait Visit {
-    fn visit<O: ColumnObjective + Listed>(&mut self, objective: &O);
+    fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O);
 }
 
 /// The parameters at the ends, the default and two points inside of each domain.
@@ -34,18 +34,19 @@ macro_rules! visit_all {
     ($($module:ident $type:ident {
         $($param:ident: $default:literal, $min:literal..=$max:literal);*
     } $source:literal)*) => {
-        /// Every listed objective, at many of its parameters.
+        /// Every listed objective, at many of its parameters, and every listed divergence on a teacher's top k.
         pub(super) fn each(visitor: &mut impl Visit) {
             $(for setting in settings(<columns::$type as Listed>::PARAMETERS) {
-                visitor.visit(&with::$module(setting));
+                visitor.visit(stringify!($module), &with::$module(setting));
             })*
+            each_topk(visitor);
         }
 
         /// One objective by name.
         pub(super) fn named(name: &str, values: [f32; MAX_PARAMETERS], visitor: &mut impl Visit) {
             match name {
-                $(stringify!($module) => visitor.visit(&with::$module(values)),)*
-                _ => panic!("{name} is not listed"),
+                $(stringify!($module) => visitor.visit(name, &with::$module(values)),)*
+                _ => named_topk(name, values, visitor),
             }
         }
 
@@ -64,6 +65,31 @@ macro_rules! visit_all {
     };
 }
 for_each_objective!(columns, visit_all);
+
+macro_rules! visit_topk {
+    ($($module:ident $type:ident {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal)*) => {
+        fn each_topk(visitor: &mut impl Visit) {
+            $(for setting in settings(<divergence::$type as Listed>::PARAMETERS) {
+                named_topk(concat!("topk ", stringify!($module)), setting, visitor);
+            })*
+        }
+
+        #[allow(unused_mut, unused_variables)]
+        fn named_topk(name: &str, values: [f32; MAX_PARAMETERS], visitor: &mut impl Visit) {
+            let mut values = values.into_iter();
+            match name {
+                $(concat!("topk ", stringify!($module)) => {
+                    $(let $param = values.next().unwrap();)*
+                    visitor.visit(name, &Topk(divergence::$type::new($($param),*).unwrap()))
+                })*
+                _ => panic!("{name} is not listed"),
+            }
+        }
+    };
+}
+for_each_objective!(divergences, visit_topk);
 
 /// A logit as it comes, and as it hurts.
 fn logits() -> impl Strategy<Value = Vec<f64>> {
@@ -99,7 +125,7 @@ pub(super) fn drawn(kind: SideKind) -> impl Strategy<Value = Drawn> {
             classes[at] = f64::NEG_INFINITY;
             match kind {
                 SideKind::Coefficients => sides[at] = 0.0,
-                SideKind::Teacher | SideKind::CoveringTeacher => sides[at] = f64::NEG_INFINITY,
+                SideKind::Teacher => sides[at] = f64::NEG_INFINITY,
                 SideKind::Nothing | SideKind::Values => {}
             }
         }

@@ -4,24 +4,31 @@ use super::draw::{self, Visit, drawn};
 use super::{Drawn, evaluate};
 use crate::draw::cases;
 use proptest::test_runner::{TestCaseError, TestRunner};
-use tokenloss_core::Listed;
 use tokenloss_core::columns::{ColumnObjective, ColumnRow, Side, SideKind};
 
 /// Step of the differences, in logits.
 const STEP: f64 = 3e-4;
 
-/// Runs a check on many rows for every objective.
-struct Check<F>(F, u32);
+/// A divergence's own precision is what its own suite is about: of those, two stand for all here.
+fn is_about_rows(name: &str) -> bool {
+    !name.starts_with("topk") || ["topk forward_kl", "topk reverse_kl"].contains(&name)
+}
+
+/// Runs a check on many rows for every objective of which it is about.
+struct Check<F>(F, u32, fn(&str) -> bool);
 
 impl<F: Fn(&dyn Fn(&Drawn) -> (f64, Vec<f64>), &dyn Held, &Drawn) -> Result<(), String>> Visit for Check<F> {
-    fn visit<O: ColumnObjective + Listed>(&mut self, objective: &O) {
+    fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O) {
+        if !self.2(name) {
+            return;
+        }
         let mut runner = TestRunner::new(cases(self.1));
         let result = runner.run(&drawn(O::SIDE), |drawn| {
             if drawn.classes.len() - 1 < O::LEAST {
                 return Ok(());
             }
             (self.0)(&|drawn| evaluate(objective, drawn), &Of(objective), &drawn)
-                .map_err(|message| TestCaseError::fail(format!("{}: {message}", O::NAME)))
+                .map_err(|message| TestCaseError::fail(format!("{}: {message}", name)))
         });
         result.unwrap_or_else(|error| panic!("{error}"));
     }
@@ -60,10 +67,10 @@ impl<O: ColumnObjective> Held for Of<'_, O> {
 }
 
 fn check(
-    cases: u32,
+    about: fn(&str) -> bool,
     of: impl Fn(&dyn Fn(&Drawn) -> (f64, Vec<f64>), &dyn Held, &Drawn) -> Result<(), String>,
 ) {
-    draw::each(&mut Check(of, cases));
+    draw::each(&mut Check(of, 400, about));
 }
 
 fn moved(drawn: &Drawn, at: usize, by: f64) -> Drawn {
@@ -74,46 +81,52 @@ fn moved(drawn: &Drawn, at: usize, by: f64) -> Drawn {
 
 #[test]
 fn derivatives_are_differences() {
-    check(400, |evaluate, of, drawn| {
-        let (loss, d) = evaluate(drawn);
-        if of.to_kink(drawn) < 8.0 * STEP {
-            return Ok(());
-        }
-        for (at, &d) in d.iter().enumerate() {
-            if drawn.classes[at] == f64::NEG_INFINITY {
-                continue;
+    check(
+        |_| true,
+        |evaluate, of, drawn| {
+            let (loss, d) = evaluate(drawn);
+            if of.to_kink(drawn) < 8.0 * STEP {
+                return Ok(());
             }
-            let at_step = |steps: f64| of.held(drawn, &moved(drawn, at, steps * STEP));
-            let want =
-                (8.0 * (at_step(1.0) - at_step(-1.0)) - (at_step(2.0) - at_step(-2.0))) / (12.0 * STEP);
-            // Truncation is STEP^4 / 30 of the fifth derivative, some hundreds for a squared score of values up to 5;
-            // rounding of `z + h` at an offset of 1000 is 4e-10 of the slopes, of the loss eps / STEP.
-            let scale = d.abs().max(1.0);
-            let tolerance = 5e-9 * scale + 3e-12 * loss.abs();
-            let close = (d - want).abs() <= tolerance;
-            if !close {
-                return Err(format!("{drawn:?} class {at}: {d:e}, the difference is {want:e}"));
+            for (at, &d) in d.iter().enumerate() {
+                if drawn.classes[at] == f64::NEG_INFINITY {
+                    continue;
+                }
+                let at_step = |steps: f64| of.held(drawn, &moved(drawn, at, steps * STEP));
+                let want =
+                    (8.0 * (at_step(1.0) - at_step(-1.0)) - (at_step(2.0) - at_step(-2.0))) / (12.0 * STEP);
+                // Truncation is STEP^4 / 30 of the fifth derivative, some hundreds for a squared score of values up to 5;
+                // rounding of `z + h` at an offset of 1000 is 4e-10 of the slopes, of the loss eps / STEP.
+                let scale = d.abs().max(1.0);
+                let tolerance = 5e-9 * scale + 3e-12 * loss.abs();
+                let close = (d - want).abs() <= tolerance;
+                if !close {
+                    return Err(format!("{drawn:?} class {at}: {d:e}, the difference is {want:e}"));
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn derivatives_sum_to_zero() {
     // All of these are functions of differences of logits.
-    check(400, |evaluate, _, drawn| {
-        let (_, d) = evaluate(drawn);
-        let (sum, size) = (d.iter().sum::<f64>(), d.iter().map(|d| d.abs()).sum::<f64>());
-        if sum.abs() <= 8.0 * f64::EPSILON * size { Ok(()) } else { Err(format!("{drawn:?}: {sum:e}")) }
-    });
+    check(
+        |_| true,
+        |evaluate, _, drawn| {
+            let (_, d) = evaluate(drawn);
+            let (sum, size) = (d.iter().sum::<f64>(), d.iter().map(|d| d.abs()).sum::<f64>());
+            if sum.abs() <= 8.0 * f64::EPSILON * size { Ok(()) } else { Err(format!("{drawn:?}: {sum:e}")) }
+        },
+    );
 }
 
 #[test]
 fn both_sides_of_a_kink() {
     struct Kinks;
     impl Visit for Kinks {
-        fn visit<O: ColumnObjective + Listed>(&mut self, objective: &O) {
+        fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O) {
             let row = Drawn { classes: vec![0.0, 0.0, -1e6, 0.0], sides: vec![] };
             let away = objective.to_kink(row.row());
             // Beyond an f64's last place, the kink of the second column's hinge.
@@ -121,7 +134,7 @@ fn both_sides_of_a_kink() {
                 return;
             }
             let slope = |by: f64| evaluate(objective, &moved(&row, 0, away + by)).1[0];
-            assert_eq!((slope(-1e-9) != 0.0, slope(1e-9)), (true, 0.0), "{}", O::NAME);
+            assert_eq!((slope(-1e-9) != 0.0, slope(1e-9)), (true, 0.0), "{}", name);
         }
     }
     draw::each(&mut Kinks);
@@ -159,7 +172,7 @@ fn condition(evaluate: &dyn Fn(&Drawn) -> (f64, Vec<f64>), drawn: &Drawn) -> (f6
 
 #[test]
 fn single_precision_agrees_with_double() {
-    check(400, |evaluate, of, drawn| {
+    check(is_about_rows, |evaluate, of, drawn| {
         let (classes, sides, drawn) = drawn.rounded();
         if of.to_kink(&drawn) < 1e-4 * (1.0 + drawn.classes[0].abs()) {
             return Ok(());
@@ -190,7 +203,10 @@ fn a_confident_row_keeps_its_relative_accuracy() {
     // everywhere else. Sides that pull the same way as the row.
     struct Confident;
     impl Visit for Confident {
-        fn visit<O: ColumnObjective + Listed>(&mut self, objective: &O) {
+        fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O) {
+            if !is_about_rows(name) {
+                return;
+            }
             for margin in [1.0, 15.0, 17.0, 40.0, 80.0] {
                 for greatest in 0..4 {
                     let mut classes = vec![0.0, -0.5, 0.25, -1.0];
@@ -211,7 +227,7 @@ fn a_confident_row_keeps_its_relative_accuracy() {
                     let close = |got: f32, want: f64| {
                         (f64::from(got) - want).abs() <= granted * want.abs() + f64::from(f32::MIN_POSITIVE)
                     };
-                    let at = || format!("{} with {greatest} at {margin}: {got:?}, in f64 {want:?}", O::NAME);
+                    let at = || format!("{} with {greatest} at {margin}: {got:?}, in f64 {want:?}", name);
                     assert!(close(got.0, want.0), "{}", at());
                     // A value that is near the mean has a derivative that is near 0: its error is that of the mean.
                     let size = want.1.iter().fold(0.0f64, |size, d| size.max(d.abs()));
@@ -231,7 +247,7 @@ fn a_confident_row_keeps_its_relative_accuracy() {
 fn extremes_stay_finite() {
     struct Extremes;
     impl Visit for Extremes {
-        fn visit<O: ColumnObjective + Listed>(&mut self, objective: &O) {
+        fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O) {
             let rows = [
                 vec![1e4, 0.0, -1e4, 0.0],
                 vec![-1e4, 0.0, 1e4, 0.0],
@@ -248,14 +264,14 @@ fn extremes_stay_finite() {
                         classes.iter().map(|z| if z.is_finite() { 0.5 } else { 0.0 }).collect()
                     }
                     SideKind::Values => vec![1.0, 2.0, 3.0, 2.5],
-                    SideKind::Teacher | SideKind::CoveringTeacher => {
+                    SideKind::Teacher => {
                         classes.iter().map(|z| if z.is_finite() { z / 1e30 } else { *z }).collect()
                     }
                 };
                 let drawn = Drawn { classes, sides };
                 let (single, singles, _) = drawn.rounded();
                 let (double, got) = (evaluate(objective, &drawn), Of(objective).single(&single, &singles));
-                let at = || format!("{} on {:?}: {double:?}, {got:?}", O::NAME, drawn.classes);
+                let at = || format!("{} on {:?}: {double:?}, {got:?}", name, drawn.classes);
                 assert!(double.0.is_finite() && double.1.iter().all(|d| d.is_finite()), "{}", at());
                 assert!(got.0.is_finite() && got.1.iter().all(|d| d.is_finite()), "{}", at());
             }

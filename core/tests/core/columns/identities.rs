@@ -4,6 +4,7 @@ use super::{Drawn, evaluate};
 use crate::draw::{cases, row};
 use proptest::prelude::*;
 use tokenloss_core::columns::*;
+use tokenloss_core::divergence::{ForwardKl, ReverseKl};
 use tokenloss_core::{Nll, RowObjective, reference};
 
 /// The log-sum-exp of what is not listed.
@@ -62,13 +63,13 @@ proptest! {
         let mut sides: Vec<_> = listed.iter().map(|&j| teacher[j]).collect();
         sides.push(f64::NEG_INFINITY);
         let all = drawn(&logits, &listed, sides);
-        let (loss, d) = evaluate(&TopkKl, &all);
+        let (loss, d) = evaluate(&Topk(ForwardKl::new().unwrap()), &all);
         close(loss, kl(&q, &p), 1.0)?;
         for (at, &j) in listed.iter().enumerate() {
             close(d[at], p[j] - q[j], 1.0)?;
         }
         prop_assert_eq!(d[listed.len()], 0.0);
-        close(evaluate(&TopkReverseKl, &all).0, kl(&p, &q), 20.0)?;
+        close(evaluate(&Topk(ReverseKl::new().unwrap()), &all).0, kl(&p, &q), 20.0)?;
     }
 
     #[test]
@@ -86,15 +87,15 @@ proptest! {
         let mut sides: Vec<_> = listed.iter().map(|&j| teacher[j]).collect();
         sides.push(rest(&teacher[..logits.len()], &listed));
         let some = drawn(&logits, &listed, sides);
-        close(evaluate(&TopkKl, &some).0, kl(&q, &p), 1.0)?;
-        close(evaluate(&TopkReverseKl, &some).0, kl(&p, &q), 20.0)?;
+        close(evaluate(&Topk(ForwardKl::new().unwrap()), &some).0, kl(&q, &p), 1.0)?;
+        close(evaluate(&Topk(ReverseKl::new().unwrap()), &some).0, kl(&p, &q), 20.0)?;
 
         // Log-probabilities say the same as logits.
         let log_q: Vec<_> = q[..k].iter().map(|q| q.ln()).collect();
         let left = rest_of_log_p(&log_q, f64::NEG_INFINITY).unwrap();
         let of_log_p = Drawn { sides: log_q.into_iter().chain([left]).collect(), ..some.clone() };
         prop_assume!(q[k] > 1e-3);
-        close(evaluate(&TopkKl, &of_log_p).0, kl(&q, &p), 20.0)?;
+        close(evaluate(&Topk(ForwardKl::new().unwrap()), &of_log_p).0, kl(&q, &p), 20.0)?;
     }
 
     #[test]
