@@ -9,7 +9,7 @@ use num_traits::Float;
 /// ```
 ///
 /// Rows on which the model is sure, right or wrong, weigh little. List the top 20 columns
-/// ([`top_k`](super::ColumnBackend::top_k)), take [`weight`](Eaft::weight) of their logits, and give the weights to
+/// (`ColumnBackend::top_k`, feature `alloc`), take [`weight`](Eaft::weight) of their logits, and give the weights to
 /// [`Batch::with_weights`](crate::Batch::with_weights) and any objective of the row.
 ///
 /// **Domain.** `alpha` from 0, where every weight is 1, to 16; `divisor` from .01 to 100. The weight is at most
