@@ -60,6 +60,7 @@ mod reduction;
 pub mod reference;
 mod row;
 pub mod score;
+pub mod sample;
 mod segments;
 pub mod sequence;
 #[cfg(feature = "alloc")]

@@ -295,7 +295,46 @@ macro_rules! for_each_objective {
     };
     // A function of the losses of a batch's samples.
     (samples, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            mean Mean {} "empirical risk minimisation"
+            weighted_mean WeightedMean {} "Shimodaira 2000"
+            inverse_propensity InversePropensity { clip: 1e30, 1.0..=1e30 } "Horvitz and Thompson 1952"
+            self_normalised SelfNormalised { clip: 1e30, 1.0..=1e30 } "Swaminathan and Joachims 2015"
+            kl_dro KlDro { tau: 1.0, 1e-6..=1e6; rho: 0.0, 0.0..=1e3 } "arXiv 1610.02581; arXiv 2505.06699"
+            tilted Tilted { t: 1.0, -1e6..=1e6 } "arXiv 2007.01162"
+            chi_square_dro ChiSquareDro { rho: 1.0, 0.0..=1e6 } "arXiv 1610.02581; arXiv 2010.05893"
+            running_kl RunningKl {
+                tau: 1.0, 1e-6..=1e6; gamma: 0.9, 0.0..=1.0; eps: 1e-14, 0.0..=1.0; rho: 0.0, 0.0..=1e3
+            } "arXiv 2202.12387; arXiv 2505.06699"
+            feasible Feasible { epsilon: 0.0, -1e6..=1e6; eta: 0.1, 0.0..=1e6 } "arXiv 2501.14912"
+            resilient Resilient {
+                epsilon: 0.0, -1e6..=1e6; alpha: 1.0, 1e-6..=1e6; eta: 0.1, 0.0..=1e6
+            } "arXiv 2501.14912"
+            squared_hinge SquaredHinge { epsilon: 0.0, -1e6..=1e6; alpha: 1.0, 1e-6..=1e6 } "arXiv 2501.14912"
+            group_dro GroupDro { eta: 0.01, 0.0..=1e3 } "arXiv 1911.08731"
+            rex Rex { beta: 1.0, 0.0..=1e6 } "arXiv 2003.00688"
+            irm Irm {} "arXiv 1907.02893; arXiv 2106.09777"
+            irm_unbiased IrmUnbiased {} "arXiv 1907.02893"
+            easy_llp EasyLlp { prior: 0.5, 0.0..=1.0 } "arXiv 2302.03115"
+            cadft Cadft { beta: 1.0, 0.0..=1e3 } "arXiv 2606.11206"
+        }
+    };
+    // A mean of the losses in order, in which a worse one counts for more; a function of samples, too.
+    (spectra, $callback:ident) => {
+        $callback! {
+            cvar Cvar { alpha: 0.1, 1e-6..=1.0 } "Rockafellar and Uryasev 2000; arXiv 2505.06699"
+            top_k TopK { k: 1.0, 1.0..=16777216.0 } "arXiv 1705.08826; arXiv 2206.07137"
+            extremile Extremile { r: 2.0, 1.0..=1024.0 } "Daouia et al. 2019; arXiv 2310.13863"
+            esrm Esrm { rho: 1.0, 0.0..=1024.0 } "Cotter and Dowd 2006; arXiv 2310.13863"
+            mean_cvar MeanCvar { alpha: 0.1, 1e-6..=1.0; lambda: 0.5, 0.0..=1.0 } "Rockafellar and Uryasev 2000"
+        }
+    };
+    // Around a spectral risk.
+    (penalties, $callback:ident) => {
+        $callback! {
+            chi_square ChiSquare { nu: 1.0, 1e-6..=1e6 } "arXiv 2310.13863"
+            kl Kl { nu: 1.0, 1e-6..=1e6 } "arXiv 2310.13863"
+        }
     };
     // A function of scores, values or predictions.
     (scores, $callback:ident) => {
