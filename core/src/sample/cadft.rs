@@ -46,16 +46,19 @@ impl SampleObjective for Cadft {
     ) -> Result<T, Error> {
         let (beta, difficulties) = (cast::<T>(self.beta), samples.difficulties()?);
         let all = count::<T>(samples.count());
-        let mean = difficulties.iter().fold(T::zero(), |sum, &c| sum + c / all);
-        // Relative to the greatest distance, so that no square leaves the float type.
-        let far = difficulties.iter().fold(T::zero(), |far, &c| far.max((c - mean).abs()));
+        // Half a distance from the first: exactly 0 for equals, and finite for any two.
+        let half = T::one() / (T::one() + T::one());
+        let distance = |c: T| half * c - half * difficulties[0];
+        let mean = difficulties.iter().fold(T::zero(), |sum, &c| sum + distance(c) / all);
+        // Relative to the greatest one, so that no square leaves the float type.
+        let far = difficulties.iter().fold(T::zero(), |far, &c| far.max((distance(c) - mean).abs()));
         let variance = difficulties.iter().fold(T::zero(), |sum, &c| {
-            let off = (c - mean) / far;
+            let off = (distance(c) - mean) / far;
             sum + off * off / all
         });
         let deviation = variance.sqrt();
         for (weight, &c) in weights.iter_mut().zip(difficulties) {
-            let z = if far > T::zero() { (c - mean) / far / deviation } else { T::zero() };
+            let z = if far > T::zero() { (distance(c) - mean) / far / deviation } else { T::zero() };
             *weight = (-beta * z.max(T::zero())).exp() / all;
         }
         Ok(samples.dot(weights))

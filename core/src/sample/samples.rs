@@ -84,9 +84,12 @@ impl<'a, T: Float> Samples<'a, T> {
         check("reference", reference, FINITE, T::is_finite)?;
         self.reference = Some(reference);
         match (0..self.count()).find(|&index| !self.loss(index).is_finite()) {
-            Some(index) => {
-                Err(input("reference", index, reference[index], "a number whose difference from the loss is finite"))
-            }
+            Some(index) => Err(input(
+                "reference",
+                index,
+                reference[index],
+                "a number whose difference from the loss is finite",
+            )),
             None => Ok(self),
         }
     }

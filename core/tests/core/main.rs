@@ -20,6 +20,7 @@ mod responses;
 mod risk;
 mod rows;
 mod score;
+mod sample;
 mod sequence;
 mod sharded;
 mod spec;
