@@ -59,8 +59,8 @@ mod logit_map;
 mod reduction;
 pub mod reference;
 mod row;
-pub mod score;
 pub mod sample;
+pub mod score;
 mod segments;
 pub mod sequence;
 #[cfg(feature = "alloc")]

@@ -49,7 +49,7 @@ pub fn scale_derivative<T: Float>(row: &RowSummary<T>) -> RowEval<T> {
     // z_y - max, exactly 0 where the target is the maximum, and then mean z - max: nothing that cancels.
     let target = row.target.log_p + row.stats.tail.ln_1p();
     let mean = row.stats.moment / (T::one() + row.stats.tail);
-    let partials = RowPartials { d_target: -T::one(), d_lse: T::one(), d_entropy: -T::one() };
+    let partials = RowPartials { d_entropy: -T::one(), ..RowPartials::of_slope(-T::one()) };
     RowEval { loss: mean - target, partials, kept: true }
 }
 
