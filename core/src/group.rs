@@ -24,8 +24,8 @@
 //! # Ok::<(), tokenloss_core::Error>(())
 //! ```
 
-use crate::Error;
 use crate::sequence::{Needs, Response};
+use crate::{Error, Listed, MAX_PARAMETERS, Parameter};
 use num_traits::Float;
 
 mod groups;
@@ -89,6 +89,33 @@ fn check_descending(group: &[Response<f64>], first: usize) -> Result<(), Error> 
 }
 
 macro_rules! declare_groups {
-    ($($lines:tt)*) => { listed! { "group" $($lines)* } };
+    ($($module:ident $type:ident $parameters:tt $source:literal)*) => {
+        listed! { "group" $($module $type $parameters $source)* }
+        any! {
+            /// Any listed objective of a group, chosen at run time.
+            AnyGroup $($module $type $parameters $source)*
+        }
+
+        impl GroupObjective for AnyGroup {
+            fn needs(&self) -> Needs {
+                match self { $(Self::$type(objective) => objective.needs()),* }
+            }
+            fn check(&self, group: &[Response<f64>], first: usize) -> Result<(), Error> {
+                match self { $(Self::$type(objective) => objective.check(group, first)),* }
+            }
+            fn least(&self) -> usize {
+                match self { $(Self::$type(objective) => objective.least()),* }
+            }
+            fn of_group<T: Float>(&self, group: &[Response<T>], slopes: &mut [T]) -> T {
+                match self { $(Self::$type(objective) => objective.of_group(group, slopes)),* }
+            }
+            fn held<T: Float>(&self, frozen: &[Response<T>], live: &[Response<T>], scratch: &mut [T]) -> T {
+                match self { $(Self::$type(objective) => objective.held(frozen, live, scratch)),* }
+            }
+            fn kink<T: Float>(&self, group: &[Response<T>]) -> Option<T> {
+                match self { $(Self::$type(objective) => objective.kink(group)),* }
+            }
+        }
+    };
 }
 for_each_objective!(groups, declare_groups);

@@ -254,6 +254,12 @@ macro_rules! for_each_objective {
             tsallis Tsallis { q: 0.5, 0.0..=1.0 } "arXiv 2604.25907"
         }
     };
+    // A function of a token's row and of the row after it.
+    (transitions, $callback:ident) => {
+        $callback! {
+            sequence_match SequenceMatch { alpha: 1.0, 0.001..=1000.0; gamma: 1.0, 0.0..=1.0 } "arXiv 2306.05426"
+        }
+    };
     // A function of a preferred and a rejected sequence.
     (preferences, $callback:ident) => {
         $callback! {

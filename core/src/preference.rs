@@ -24,6 +24,7 @@
 
 use crate::math::{sigmoid, softplus};
 use crate::sequence::{Needs, Response};
+use crate::{Error, Listed, MAX_PARAMETERS, Parameter};
 use num_traits::Float;
 
 mod pairs;
@@ -94,6 +95,24 @@ fn cross_entropy<T: Float>(p: T, q: T, h: T) -> (T, T) {
 }
 
 macro_rules! declare_preferences {
-    ($($lines:tt)*) => { listed! { "preference" $($lines)* } };
+    ($($module:ident $type:ident $parameters:tt $source:literal)*) => {
+        listed! { "preference" $($module $type $parameters $source)* }
+        any! {
+            /// Any listed objective of a pair, chosen at run time.
+            AnyPreference $($module $type $parameters $source)*
+        }
+
+        impl PreferenceObjective for AnyPreference {
+            fn needs(&self) -> Needs {
+                match self { $(Self::$type(objective) => objective.needs()),* }
+            }
+            fn of_pair<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>, gap: T) -> PairEval<T> {
+                match self { $(Self::$type(objective) => objective.of_pair(chosen, rejected, gap)),* }
+            }
+            fn kink<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>) -> Option<T> {
+                match self { $(Self::$type(objective) => objective.kink(chosen, rejected)),* }
+            }
+        }
+    };
 }
 for_each_objective!(preferences, declare_preferences);

@@ -29,6 +29,7 @@
 //! # Ok::<(), tokenloss_core::Error>(())
 //! ```
 
+use crate::{Error, Listed, MAX_PARAMETERS, Parameter};
 use num_traits::Float;
 
 mod divergence;
@@ -36,6 +37,7 @@ mod judge;
 mod reduction;
 mod response;
 mod rows;
+mod transition;
 
 pub use judge::judge;
 pub(crate) use judge::{check_some, check_weight, check_weights, is_live, scaled, weighted};
@@ -43,6 +45,7 @@ pub use reduction::{Counts, SequenceReduction};
 pub(crate) use response::needed_value;
 pub use response::{Needs, Response};
 pub use rows::Sequences;
+pub use transition::{Transition, TransitionEval};
 
 /// A sequence objective's value and derivative.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,6 +77,29 @@ pub trait SequenceObjective {
 }
 
 macro_rules! declare_sequences {
-    ($($lines:tt)*) => { listed! { "sequence" $($lines)* } };
+    ($($module:ident $type:ident $parameters:tt $source:literal)*) => {
+        listed! { "sequence" $($module $type $parameters $source)* }
+        any! {
+            /// Any listed objective of a sequence, chosen at run time.
+            AnySequence $($module $type $parameters $source)*
+        }
+
+        impl SequenceObjective for AnySequence {
+            fn needs(&self) -> Needs {
+                match self { $(Self::$type(objective) => objective.needs()),* }
+            }
+            fn of_sequence<T: Float>(&self, response: &Response<T>) -> SequenceEval<T> {
+                match self { $(Self::$type(objective) => objective.of_sequence(response)),* }
+            }
+            fn kink<T: Float>(&self, response: &Response<T>) -> Option<T> {
+                match self { $(Self::$type(objective) => objective.kink(response)),* }
+            }
+        }
+    };
 }
 for_each_objective!(sequences, declare_sequences);
+
+macro_rules! declare_transitions {
+    ($($lines:tt)*) => { listed! { "transition" $($lines)* } };
+}
+for_each_objective!(transitions, declare_transitions);

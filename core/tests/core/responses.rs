@@ -5,12 +5,10 @@ use crate::draw::{cases, within};
 use num_traits::Float;
 use proptest::prelude::*;
 use std::fmt::Debug;
-use tokenloss_core::group::GroupObjective;
-use tokenloss_core::preference::PreferenceObjective;
-use tokenloss_core::sequence::{Needs, Response, SequenceObjective};
-use tokenloss_core::{
-    Error, Listed, MAX_PARAMETERS, Parameter, for_each_objective, group, preference, sequence,
-};
+use tokenloss_core::group::{AnyGroup, GroupObjective};
+use tokenloss_core::preference::{AnyPreference, PreferenceObjective};
+use tokenloss_core::sequence::{AnySequence, Needs, Response, SequenceObjective};
+use tokenloss_core::{Error, MAX_PARAMETERS, Parameter};
 
 mod golden;
 mod suite;
@@ -112,7 +110,7 @@ impl<O: GroupObjective + Debug> Judge for OfGroup<O> {
     }
 }
 
-type New = fn([f32; MAX_PARAMETERS]) -> Result<Box<dyn Judge>, Error>;
+type New = fn(&str, [f32; MAX_PARAMETERS]) -> Option<Result<Box<dyn Judge>, Error>>;
 
 /// A line of the list.
 #[derive(Debug, Clone, Copy)]
@@ -120,40 +118,34 @@ pub(crate) struct Line {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) parameters: &'static [Parameter],
-    pub(crate) new: New,
+    new: New,
 }
 
 macro_rules! lines {
-    ($function:ident $kind:ident $of:ident $($module:ident $type:ident {
-        $($param:ident: $default:literal, $min:literal..=$max:literal);*
-    } $source:literal)*) => {
-        pub(crate) fn $function() -> Vec<Line> {
-            vec![$(Line {
-                name: stringify!($module),
-                kind: <$kind::$type as Listed>::KIND,
-                parameters: <$kind::$type as Listed>::PARAMETERS,
-                new: |values| {
-                    #[allow(unused_mut, unused_variables)]
-                    let mut values = values.into_iter();
-                    $(let $param = values.next().unwrap();)*
-                    $kind::$type::new($($param),*).map(|o| Box::new($of(o)) as Box<dyn Judge>)
-                },
-            }),*]
-        }
+    ($kind:literal $any:ident $of:ident) => {
+        $any::NAMES.iter().map(|name| Line {
+            name,
+            kind: $kind,
+            parameters: $any::parameters_of(name).unwrap(),
+            new: |name, values| {
+                Some($any::with_parameters(name, values)?.map(|o| Box::new($of(o)) as Box<dyn Judge>))
+            },
+        })
     };
 }
-macro_rules! sequences { ($($line:tt)*) => { lines! { sequences sequence OfSequence $($line)* } }; }
-macro_rules! preferences { ($($line:tt)*) => { lines! { preferences preference OfPair $($line)* } }; }
-macro_rules! groups { ($($line:tt)*) => { lines! { groups group OfGroup $($line)* } }; }
-for_each_objective!(sequences, sequences);
-for_each_objective!(preferences, preferences);
-for_each_objective!(groups, groups);
 
 pub(crate) fn all() -> Vec<Line> {
-    [sequences(), preferences(), groups()].concat()
+    lines!("sequence" AnySequence OfSequence)
+        .chain(lines!("preference" AnyPreference OfPair))
+        .chain(lines!("group" AnyGroup OfGroup))
+        .collect()
 }
 
 impl Line {
+    pub(crate) fn with(self, values: [f32; MAX_PARAMETERS]) -> Result<Box<dyn Judge>, Error> {
+        (self.new)(self.name, values).expect("a name of the list")
+    }
+
     /// Values of its parameters, over their domains.
     fn values(self) -> BoxedStrategy<[f32; MAX_PARAMETERS]> {
         let values: Vec<_> = self.parameters.iter().map(within).collect();
@@ -249,7 +241,7 @@ pub(crate) fn condition(
     ulp: f64,
 ) -> Vec<f64> {
     let flat = |values: [f32; MAX_PARAMETERS], group: &[Response<f64>], gap: f64| {
-        let (loss, slopes) = (line.new)(values).unwrap().of(group, gap);
+        let (loss, slopes) = line.with(values).unwrap().of(group, gap);
         numbers(loss, slopes.into_iter()).collect::<Vec<_>>()
     };
     let at = flat(values, group, gap);

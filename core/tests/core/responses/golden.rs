@@ -41,7 +41,7 @@ fn values_and_slopes_agree_with_the_golden_vectors() {
         for (to, from) in values.iter_mut().zip(entry["parameters"].as_array().unwrap()) {
             *to = from.as_f64().unwrap() as f32;
         }
-        let judge = (line.new)(values).unwrap();
+        let judge = line.with(values).unwrap();
         for point in entry["points"].as_array().unwrap() {
             let group: Vec<Response<f64>> = point["responses"]
                 .as_array()

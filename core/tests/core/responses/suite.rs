@@ -55,7 +55,7 @@ fn slopes_are_derivatives_of_the_loss() {
     for line in all() {
         let (tried, agreed) = (Cell::new(0), Cell::new(0));
         for_each_line(vec![line], 400, |line, (values, responses, gap)| {
-            let judge = (line.new)(values).unwrap();
+            let judge = line.with(values).unwrap();
             let group = double(&responses);
             let noise = condition(line, values, &group, f64::from(gap), f64::EPSILON)[0];
             for at in (0..group.len()).filter(|&at| group[at].log_p < 0.0) {
@@ -80,7 +80,7 @@ fn slopes_are_derivatives_on_both_sides_of_every_kink() {
     for line in all() {
         let (declared, met) = (Cell::new(0), Cell::new(0));
         for_each_line(vec![line], 1000, |line, (values, responses, gap)| {
-            let judge = (line.new)(values).unwrap();
+            let judge = line.with(values).unwrap();
             let mut group = double(&responses);
             if judge.kink(&group).is_none() {
                 return Ok(());
@@ -128,7 +128,7 @@ fn slopes_are_derivatives_on_both_sides_of_every_kink() {
 #[test]
 fn single_precision_agrees_with_double() {
     for_each_line(all(), 400, |line, (values, responses, gap)| {
-        let judge = (line.new)(values).unwrap();
+        let judge = line.with(values).unwrap();
         let group = double(&responses);
         let side = judge.kink(&group).map(|kink| kink > 0.0);
         if side != judge.kink_single(&responses).map(|kink| kink > 0.0) {
@@ -180,7 +180,7 @@ fn extreme_inputs_give_finite_numbers() {
                 .collect();
         }
         for values in settings {
-            let judge = (line.new)(values).unwrap();
+            let judge = line.with(values).unwrap();
             for first in &extreme {
                 for second in &extreme {
                     if second.reward > first.reward {
@@ -208,7 +208,7 @@ fn extreme_inputs_give_finite_numbers() {
 #[test]
 fn what_is_not_needed_is_not_looked_at() {
     for_each_line(all(), 100, |line, (values, responses, gap)| {
-        let judge = (line.new)(values).unwrap();
+        let judge = line.with(values).unwrap();
         let group = double(&responses);
         let needs = judge.needs();
         let known = |needed: bool, value: f64| if needed { value } else { f64::NAN };
@@ -244,12 +244,12 @@ fn every_parameter_is_held_to_its_domain() {
         for (at, &Parameter { name, min, max, default }) in line.parameters.iter().enumerate() {
             assert!(min <= default && default <= max, "{}: {name}", line.name);
             for value in [min, max] {
-                assert!((line.new)(defaults(at, value)).is_ok());
+                assert!(line.with(defaults(at, value)).is_ok());
             }
             let above = max + (max - min).abs();
             for value in [min - (max - min).abs(), above, f32::NAN, f32::INFINITY] {
                 assert_eq!(
-                    (line.new)(defaults(at, value)).unwrap_err().to_string(),
+                    line.with(defaults(at, value)).unwrap_err().to_string(),
                     format!("{}: {name} = {value} lies outside its domain {min} to {max}", line.name)
                 );
             }
