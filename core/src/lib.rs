@@ -47,6 +47,7 @@ mod composite;
 mod diagnostics;
 pub mod divergence;
 mod element;
+pub mod embedding;
 mod error;
 pub mod group;
 mod judged;

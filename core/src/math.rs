@@ -20,3 +20,15 @@ pub(crate) fn sigmoid<T: Float>(x: T) -> T {
 pub(crate) fn log_1m_exp<T: Float>(x: T) -> T {
     if x + x > -T::one() { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
 }
+
+/// A number as an `f64`.
+#[inline]
+pub(crate) fn wide<T: Float>(x: T) -> f64 {
+    x.to_f64().unwrap_or(f64::NAN)
+}
+
+/// The nearest number of the type.
+#[inline]
+pub(crate) fn narrow<T: Float>(x: f64) -> T {
+    T::from(x).unwrap_or_else(T::nan)
+}

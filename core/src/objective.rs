@@ -376,7 +376,17 @@ macro_rules! for_each_objective {
     };
     // A function of embeddings or of their similarities.
     (embeddings, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            info_nce InfoNce {} "arXiv 1807.03748; arXiv 2004.11362"
+            clip Clip {} "arXiv 2103.00020"
+            sig_lip SigLip {} "arXiv 2303.15343"
+            log_mass LogMass {} "arXiv 2201.00057; arXiv 1912.06430"
+            threshold_consistent_margin ThresholdConsistentMargin { weight_positive: 1.0, 0.0..=100.0; weight_negative: 1.0, 0.0..=100.0; margin_positive: 0.9, -1.0..=1.0; margin_negative: 0.5, -1.0..=1.0 } "arXiv 2307.04047"
+            barlow_twins BarlowTwins { lambda: 0.0051, 0.0..=1.0 } "arXiv 2103.03230"
+            vic_reg VicReg { mu: 25.0, 0.0..=1000.0; nu: 1.0, 0.0..=1000.0; gamma: 1.0, 0.0..=100.0; eps: 1e-4, 1e-8..=1.0 } "arXiv 2105.04906"
+            kernel_entropy KernelEntropy {} "arXiv 2307.10907"
+            alignment Alignment {} "arXiv 2307.10907; arXiv 2005.10242"
+        }
     };
 }
 

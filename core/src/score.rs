@@ -19,6 +19,7 @@
 //! # Ok::<(), tokenloss_core::Error>(())
 //! ```
 
+use crate::math::{narrow, wide};
 use crate::{Error, Reduction, Totals, check_length};
 use num_traits::Float;
 
@@ -93,8 +94,7 @@ impl Input {
         if self.domain.contains(value) {
             return Ok(());
         }
-        let value = value.to_f64().unwrap_or(f64::NAN);
-        Err(Error::Input { what: self.name, index, value, expected: self.domain.expected() })
+        Err(Error::Input { what: self.name, index, value: wide(value), expected: self.domain.expected() })
     }
 }
 
@@ -229,12 +229,12 @@ where
             objective.of_scores(batch.scores.map(|s| s[sample]), batch.targets.map(|t| t[sample]))
         };
         totals.weight_sum += f64::from(weight);
-        totals.loss_sum += f64::from(weight) * eval.loss.to_f64().unwrap_or(f64::NAN);
+        totals.loss_sum += f64::from(weight) * wide(eval.loss);
         totals.live += usize::from(eval.slopes.iter().any(|slope| *slope != T::zero()));
         if let Some(losses) = &mut losses {
             losses[sample] = eval.loss;
         }
-        let factor = T::from(f64::from(weight) * scale).unwrap_or_else(T::nan);
+        let factor = narrow::<T>(f64::from(weight) * scale);
         for (dscores, slope) in dscores.iter_mut().flatten().zip(eval.slopes) {
             dscores[sample] = slope * factor;
         }

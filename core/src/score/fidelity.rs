@@ -1,5 +1,6 @@
 use super::{Domain, Input, ScoreEval, ScoreObjective};
 use crate::Error;
+use crate::math::{narrow, wide};
 use core::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 use num_traits::Float;
 
@@ -61,7 +62,6 @@ fn normal(x: f64) -> (f64, f64) {
 
 impl ScoreObjective<4> for Fidelity {
     fn of_scores<T: Float>(&self, scores: [T; 4], [target]: [T; 1]) -> ScoreEval<T, 4> {
-        let wide = |x: T| x.to_f64().unwrap_or(f64::NAN);
         let (want, want_not) = (wide(target), 1.0 - wide(target));
         let (x, deviation) = standardised(scores.map(wide));
         let (p, not_p) = normal(x);
@@ -77,7 +77,6 @@ impl ScoreObjective<4> for Fidelity {
         let slope = if roots == 0.0 || density == 0.0 { 0.0 } else { 0.5 * off / roots * density };
         let by_mean = if slope == 0.0 { 0.0 } else { slope / deviation };
         let by_variance = if slope == 0.0 { 0.0 } else { -0.5 * by_mean * x / deviation };
-        let narrow = |x: f64| T::from(x).unwrap_or_else(T::nan);
         ScoreEval { loss: narrow(loss), slopes: [by_mean, by_variance, -by_mean, by_variance].map(narrow) }
     }
 

@@ -1,3 +1,4 @@
+use crate::math::wide;
 use crate::{Error, RowStats, check_length};
 use num_traits::Float;
 
@@ -46,8 +47,8 @@ pub fn mixture_nll<T: Float>(
     for (what, values) in [("logits", logits), ("log_densities", log_densities)] {
         for (index, value) in values.iter().enumerate() {
             if value.is_nan() || *value == T::infinity() {
-                let value = value.to_f64().unwrap_or(f64::NAN);
-                return Err(Error::Input { what, index, value, expected: "a finite number or -inf" });
+                let expected = "a finite number or -inf";
+                return Err(Error::Input { what, index, value: wide(*value), expected });
             }
         }
     }

@@ -10,6 +10,7 @@ mod columns;
 mod difference;
 mod divergence;
 mod draw;
+mod embedding;
 mod errors;
 mod golden;
 mod gradient;

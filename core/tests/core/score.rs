@@ -73,25 +73,27 @@ fn number(domain: Domain) -> BoxedStrategy<f64> {
     strategy.prop_map(f64::from).boxed()
 }
 
-/// An objective over its declared domain, and a sample over that of its inputs.
-type Drawn<O, const S: usize, const N: usize> = (O, [f64; S], [f64; N]);
+/// Parameters over the declared domain, and a sample over that of its inputs.
+type Drawn = (Vec<f32>, Vec<f64>, Vec<f64>);
 
-fn drawn<O, const S: usize, const N: usize>(build: Build<O>) -> impl Strategy<Value = Drawn<O, S, N>>
+fn drawn<O, const S: usize, const N: usize>() -> BoxedStrategy<Drawn>
 where
-    O: ScoreObjective<S, N> + Listed + Debug + 'static,
+    O: ScoreObjective<S, N> + Listed,
 {
     let (scores, targets) = O::inputs();
     let parameters: Vec<_> = O::PARAMETERS.iter().map(within).collect();
     let of = |inputs: &[Input]| inputs.iter().map(|input| number(input.domain)).collect::<Vec<_>>();
-    (parameters, of(&scores), of(&targets)).prop_map(move |(parameters, scores, targets)| {
-        (build(&parameters).unwrap(), scores.try_into().unwrap(), targets.try_into().unwrap())
-    })
+    (parameters, of(&scores), of(&targets)).boxed()
 }
 
-fn for_all<V: Debug>(
+fn array<T: Debug, const N: usize>(values: Vec<T>) -> [T; N] {
+    values.try_into().unwrap()
+}
+
+pub(crate) fn for_all<V: Debug>(
     count: u32,
-    strategy: impl Strategy<Value = V>,
-    test: impl Fn(V) -> Result<(), TestCaseError>,
+    strategy: BoxedStrategy<V>,
+    test: &dyn Fn(V) -> Result<(), TestCaseError>,
 ) {
     TestRunner::new(cases(count)).run(&strategy, test).unwrap_or_else(|error| panic!("{error}"));
 }
@@ -143,10 +145,12 @@ where
 
 fn differences<O, const S: usize, const N: usize>(build: Build<O>)
 where
-    O: ScoreObjective<S, N> + Listed + Debug + 'static,
+    O: ScoreObjective<S, N> + Listed + Debug,
 {
     let told = std::cell::Cell::new((0u32, 0u32));
-    for_all(2000, drawn(build), |(objective, scores, targets)| {
+    for_all(2000, drawn::<O, S, N>(), &|(parameters, scores, targets)| {
+        let (objective, scores, targets) =
+            (build(&parameters).unwrap(), array::<_, S>(scores), array::<_, N>(targets));
         // Where an exponential has stopped, the loss is constant.
         prop_assume!(objective.of_scores(scores, targets).loss < 1e290);
         for k in 0..S {
@@ -163,9 +167,11 @@ where
 
 fn both_sides<O, const S: usize, const N: usize>(build: Build<O>)
 where
-    O: ScoreObjective<S, N> + Listed + Debug + 'static,
+    O: ScoreObjective<S, N> + Listed + Debug,
 {
-    for_all(200, drawn(build), |(objective, mut scores, targets)| {
+    for_all(200, drawn::<O, S, N>(), &|(parameters, scores, targets)| {
+        let (objective, mut scores, targets) =
+            (build(&parameters).unwrap(), array::<_, S>(scores), array::<_, N>(targets));
         for kink in objective.kinks(targets).into_iter().flatten() {
             for side in [-1.0, 1.0] {
                 scores[0] = kink + side * 1e-4;
@@ -224,9 +230,11 @@ where
 
 fn precision<O, const S: usize, const N: usize>(build: Build<O>)
 where
-    O: ScoreObjective<S, N> + Listed + Debug + 'static,
+    O: ScoreObjective<S, N> + Listed + Debug,
 {
-    for_all(4000, drawn(build), |(objective, scores, targets)| {
+    for_all(4000, drawn::<O, S, N>(), &|(parameters, scores, targets)| {
+        let (objective, scores, targets) =
+            (build(&parameters).unwrap(), array::<_, S>(scores), array::<_, N>(targets));
         let (single, double) = (
             objective.of_scores(scores.map(|x| x as f32), targets.map(|x| x as f32)),
             objective.of_scores(scores, targets),
@@ -269,18 +277,22 @@ fn extreme<T: Float>(domain: Domain) -> Vec<T> {
 
 fn extremes<O, const S: usize, const N: usize>(build: Build<O>)
 where
-    O: ScoreObjective<S, N> + Listed + Debug + 'static,
+    O: ScoreObjective<S, N> + Listed + Debug,
 {
     fn of<T: Float + Debug + 'static, O, const S: usize, const N: usize>(build: Build<O>)
     where
-        O: ScoreObjective<S, N> + Listed + Debug + 'static,
+        O: ScoreObjective<S, N> + Listed + Debug,
     {
         let (scores, targets) = O::inputs();
         let select = |inputs: &[Input]| -> Vec<_> {
             inputs.iter().map(|input| prop::sample::select(extreme::<T>(input.domain))).collect()
         };
         let parameters: Vec<_> = O::PARAMETERS.iter().map(within).collect();
-        for_all(3000, (parameters, select(&scores), select(&targets)), |(parameters, scores, targets)| {
+        for_all(3000, (parameters, select(&scores), select(&targets)).boxed(), &|(
+            parameters,
+            scores,
+            targets,
+        )| {
             let objective = build(&parameters).unwrap();
             let (scores, targets): ([T; S], [T; N]) =
                 (scores.try_into().unwrap(), targets.try_into().unwrap());
@@ -309,7 +321,7 @@ where
     of::<f64, O, S, N>(build);
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     let number = |x: &Value| x.as_f64().or_else(|| x.as_str()?.parse().ok()).expect("a number");
     value.as_array().expect("an array").iter().map(number).collect()
 }
@@ -681,7 +693,7 @@ fn a_batch_is_the_sum_of_its_samples() {
 }
 
 #[track_caller]
-fn says<V: Debug>(result: Result<V, Error>, text: &str) {
+pub(crate) fn says<V: Debug>(result: Result<V, Error>, text: &str) {
     assert_eq!(result.expect_err(text).to_string(), text);
 }
 
