@@ -1,6 +1,7 @@
 //! What can be wrong with a caller's data.
 
 use core::fmt;
+use num_traits::Float;
 
 /// A fault in the caller's data. Every variant names the thing, and both numbers where there are two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -325,4 +326,30 @@ impl core::error::Error for Error {}
 /// [`Error::Length`] if `got` is not `expected`.
 pub fn check_length(what: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
+}
+
+/// Checks inputs, each with its place, that the documentation calls `what`.
+///
+/// # Errors
+/// [`Error::Input`] for the first that is not `inside`, which is put into words as `expected`.
+pub(crate) fn check_inputs<T: Float>(
+    what: &'static str,
+    expected: &'static str,
+    inputs: impl IntoIterator<Item = (usize, T)>,
+    inside: impl Fn(T) -> bool,
+) -> Result<(), Error> {
+    match inputs.into_iter().find(|(_, value)| !inside(*value)) {
+        None => Ok(()),
+        Some((index, value)) => {
+            Err(Error::Input { what, index, value: value.to_f64().unwrap_or(f64::NAN), expected })
+        }
+    }
+}
+
+/// [`check_inputs`] for finite ones.
+pub(crate) fn check_finite<T: Float>(
+    what: &'static str,
+    inputs: impl IntoIterator<Item = (usize, T)>,
+) -> Result<(), Error> {
+    check_inputs(what, "a finite number", inputs, T::is_finite)
 }

@@ -39,6 +39,7 @@ extern crate alloc;
 #[macro_use]
 mod objective;
 
+pub mod advantage;
 mod backend;
 mod batch;
 mod check;
@@ -52,11 +53,12 @@ mod error;
 pub mod group;
 mod judged;
 mod linear;
+mod logit_map;
 mod math;
 mod number;
 mod pair;
+pub mod policy;
 pub mod preference;
-mod logit_map;
 mod reduction;
 pub mod reference;
 mod row;
@@ -81,8 +83,8 @@ pub use linear::{
     Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_columns,
     check_dim, check_whole, summaries_of_parts,
 };
-pub use number::Number;
 pub use logit_map::{ClassMask, Link, LogitMap, RowMap, aldr_lambda};
+pub use number::Number;
 pub use objective::*;
 pub use pair::{EvaluatePair, PairOutputs, PairVerdict, Teacher};
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};

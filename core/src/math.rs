@@ -15,6 +15,21 @@ pub(crate) fn sigmoid<T: Float>(x: T) -> T {
     (if x < T::zero() { tail } else { T::one() }) / (T::one() + tail)
 }
 
+/// `e^x - 1 - x`, at least 0: near 0 it is about `x^2 / 2`, which no subtraction leaves.
+pub(crate) fn exp_m1_m_x<T: Float>(x: T) -> T {
+    if x.abs() > T::one() {
+        return x.exp_m1() - x;
+    }
+    // x^2 / 2 (1 + x / 3 (1 + x / 4 (..))); the first term left out is x^20 / 20!, 8e-19 of the whole at most.
+    let mut divisor = T::from(19).unwrap_or_else(T::nan);
+    let mut rest = T::one();
+    while divisor > T::one() + T::one() {
+        rest = T::one() + x / divisor * rest;
+        divisor = divisor - T::one();
+    }
+    x * x / (T::one() + T::one()) * rest
+}
+
 /// `log(1 - exp x)` of a negative `x`, to relative accuracy at both ends.
 #[inline]
 pub(crate) fn log_1m_exp<T: Float>(x: T) -> T {

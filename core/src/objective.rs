@@ -293,11 +293,36 @@ macro_rules! for_each_objective {
     };
     // A surrogate of a policy's return, over the tokens of a rollout.
     (policies, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            reinforce Reinforce {} "Williams 1992"
+            importance_weighted ImportanceWeighted {} "arXiv 1707.06347"
+            ppo Ppo { low: 0.2, 0.0..=1.0; high: 0.2, 0.0..=1e6 } "arXiv 1707.06347; arXiv 2503.14476; arXiv 2508.17784"
+            dual_clip DualClip { low: 0.2, 0.0..=1.0; high: 0.2, 0.0..=1e6; bound: 3.0, 1.0..=1e6 } "arXiv 1912.09729"
+            cispo Cispo { low: 1.0, 0.0..=1.0; high: 0.2, 0.0..=1e6 } "arXiv 2506.13585"
+            sapo Sapo { tau_pos: 1.0, 0.01..=10.0; tau_neg: 1.05, 0.01..=10.0 } "arXiv 2511.20347"
+            gspo Gspo { low: 3e-4, 0.0..=1.0; high: 4e-4, 0.0..=1e6 } "arXiv 2507.18071"
+            gspo_token GspoToken { low: 3e-4, 0.0..=1.0; high: 4e-4, 0.0..=1e6 } "arXiv 2507.18071"
+            gmpo Gmpo { low: 0.4, 0.0..=1000.0; high: 0.4, 0.0..=1000.0 } "arXiv 2507.20673"
+            bgpo Bgpo {} "arXiv 2510.11683"
+            shaping Shaping { c: 0.1, 0.001..=1.0 } "arXiv 2504.14945; arXiv 2509.04419"
+            k1 K1 { beta: 0.04, 0.0..=100.0 } "Schulman 2020"
+            k2 K2 { beta: 0.04, 0.0..=100.0 } "Schulman 2020"
+            k3 K3 { beta: 0.04, 0.0..=100.0 } "Schulman 2020; arXiv 2402.03300"
+        }
     };
     // Advantages from rewards.
     (advantages, $callback:ident) => {
-        $callback! {}
+        $callback! {
+            grpo Grpo { eps: 1e-6, 0.0..=1.0 } "arXiv 2402.03300"
+            dr_grpo DrGrpo {} "arXiv 2503.20783"
+            rloo Rloo {} "arXiv 2402.14740"
+            stratified Stratified { alpha: 0.5, 0.0..=1.0; eps: 1e-6, 0.0..=1.0 } "arXiv 2510.06214"
+            reinforce_plus_plus ReinforcePlusPlus { eps: 1e-8, 0.0..=1.0 } "arXiv 2501.03262"
+            spo Spo {
+                rho_min: 0.875, 0.0..=1.0; rho_max: 0.96, 0.0..=1.0; half_life: 0.06, 0.001..=10.0; eps: 1e-8, 0.0..=1.0
+            } "arXiv 2509.13232"
+            gae Gae { gamma: 1.0, 0.0..=1.0; lambda: 0.95, 0.0..=1.0 } "arXiv 1506.02438"
+        }
     };
     // A function of the losses of a batch's samples.
     (samples, $callback:ident) => {

@@ -14,6 +14,24 @@ pub struct Counts {
     pub tokens: usize,
 }
 
+impl Counts {
+    /// Checks that a step holds at least the batch, whose counts are `own`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for the first count below that of the batch.
+    pub fn check(self, own: Self) -> Result<(), Error> {
+        for (index, (given, least)) in
+            [(self.sequences, own.sequences), (self.tokens, own.tokens)].into_iter().enumerate()
+        {
+            if given < least {
+                let expected = "at least what the batch holds";
+                return Err(Error::Input { what: "counts", index, value: given as f64, expected });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How the losses of tokens become one loss where the lengths of sequences differ.
 ///
 /// ```text
@@ -94,8 +112,8 @@ impl SequenceReduction {
     /// [`scale`](Self::scale) of every row, `weights [rows]`; 0 for ignored ones.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check), [`Error::Length`] for `weights`, [`Error::TooFew`] for the first sequence
-    /// without tokens, and [`Error::Input`] for counts below those of the sequences.
+    /// Those of [`check`](Self::check) and of [`Counts::check`], [`Error::Length`] for `weights`, and [`Error::TooFew`] for
+    /// the first sequence without tokens.
     pub fn weights(
         self,
         sequences: &Sequences<'_>,
@@ -105,14 +123,7 @@ impl SequenceReduction {
         let reduction = self.check()?;
         check_length("weights", sequences.segments().elements(), weights.len())?;
         let own = sequences.counts();
-        for (index, (given, least)) in
-            [(counts.sequences, own.sequences), (counts.tokens, own.tokens)].into_iter().enumerate()
-        {
-            if given < least {
-                let expected = "at least what the batch holds";
-                return Err(Error::Input { what: "counts", index, value: given as f64, expected });
-            }
-        }
+        counts.check(own)?;
         for index in 0..own.sequences {
             let scale = reduction.scale(sequences.length(index)?, counts) as f32;
             for row in sequences.segments().range(index) {

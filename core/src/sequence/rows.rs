@@ -31,6 +31,10 @@ impl<'a> Sequences<'a> {
         self.segments
     }
 
+    pub(crate) const fn targets(&self) -> Option<&'a [i32]> {
+        self.targets
+    }
+
     /// Whether a row is no token.
     pub fn is_ignored(&self, row: usize) -> bool {
         self.targets.is_some_and(|targets| targets[row] == IGNORE_INDEX)

@@ -5,6 +5,7 @@
 //! that a red test is red for everybody; raise `PROPTEST_CASES` to look further.
 
 mod accuracy;
+mod advantage;
 mod agree;
 mod columns;
 mod difference;
@@ -18,6 +19,7 @@ mod group;
 mod limits;
 mod logit_map;
 mod oracle;
+mod policy;
 mod preference;
 mod responses;
 mod risk;
