@@ -1,4 +1,4 @@
-//! `tokenloss objectives`: the list, and what each does to a token of probability p.
+//! `tokenloss objectives`: the catalogue, and what each token objective does to a token of probability p.
 
 use crate::draw::{self, Anchor, GREY, INK, Panel, text};
 use anyhow::Result;
@@ -6,7 +6,9 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use std::path::PathBuf;
 use tokenloss::theory::{leaning, peak, share_above, weight};
-use tokenloss::{AnyToken, Listed, Objective, Parameter, Thresholded, TokenObjective};
+use tokenloss::{
+    AnyToken, CATALOGUE, Kind, Listed, Markdown, Objective, Parameter, Thresholded, TokenObjective,
+};
 
 /// Options of `tokenloss objectives`.
 #[derive(Debug, Args)]
@@ -14,30 +16,37 @@ pub(crate) struct Objectives {
     /// Draw f and W of every objective over p; .png works, too
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Only this kind, such as preference
+    #[arg(long, value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
+    kind: Option<String>,
+    /// Print the whole catalogue as the README has it
+    #[arg(long, conflicts_with_all = ["kind", "json"])]
+    markdown: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// An objective of the list with its default parameters.
-struct Entry {
+fn kinds() -> Vec<&'static str> {
+    CATALOGUE.iter().map(|kind| kind.name).collect()
+}
+
+/// A token objective with its default parameters.
+struct Shown {
     name: &'static str,
-    parameters: &'static [Parameter],
     objective: Objective,
     note: &'static str,
 }
 
-fn entries() -> Result<Vec<Entry>> {
+fn entries() -> Result<Vec<Shown>> {
     let token = |&name: &&'static str| {
         let objective = Objective::parse(name).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let parameters = AnyToken::parameters_of(name).unwrap_or(&[]);
-        Ok(Entry { name, parameters, objective, note: "" })
+        Ok(Shown { name, objective, note: "" })
     };
     let mut entries = AnyToken::NAMES.iter().map(token).collect::<Result<Vec<_>>>()?;
     let example = "thresholded:inner=nll,lo=0.2";
-    entries.push(Entry {
+    entries.push(Shown {
         name: Thresholded::<AnyToken>::NAME,
-        parameters: Thresholded::<AnyToken>::PARAMETERS,
         objective: Objective::parse(example).map_err(|error| anyhow::anyhow!("{error}"))?,
         note: "W of inner=nll, lo=0.2",
     });
@@ -52,58 +61,94 @@ impl Objectives {
             draw::save(&picture(&entries)?, file)?;
             eprintln!("wrote {}", file.display());
         }
-        if self.json {
-            let list = entries.iter().map(|entry| {
-                let parameters = entry.parameters.iter().map(|p| {
-                    serde_json::json!({ "name": p.name, "default": p.default, "min": p.min, "max": p.max })
-                });
-                serde_json::json!({
-                    "name": entry.name,
-                    "parameters": parameters.collect::<Vec<_>>(),
-                    "shown": entry.objective.to_string(),
-                    "peak_p": peak(&entry.objective).p,
-                    "peak_weight": peak(&entry.objective).weight,
-                    "share_above_half": share_above(&entry.objective, 0.5),
-                    "leaning": leaning(&entry.objective).to_string(),
-                })
-            });
-            println!("{:#}", serde_json::Value::from_iter(list));
+        let shown =
+            || CATALOGUE.iter().filter(|kind| self.kind.as_ref().is_none_or(|name| name == kind.name));
+        if self.markdown {
+            print!("{Markdown}");
+        } else if self.json {
+            println!("{:#}", serde_json::Value::from_iter(shown().map(|kind| json(kind, &entries))));
         } else {
-            println!("{}", table(&entries));
-            println!(
-                "W(p) = -slope (1 - p) is the push on the target's logit, at the default parameters. An"
-            );
-            println!(
-                "objective leans by its share of W above p = 1/2. Write name:parameter=value,... on the"
-            );
-            println!("command line; thresholded takes inner=NAME and its parameters, too.");
+            for (at, kind) in shown().enumerate() {
+                let Kind { name, of, backed_by, .. } = kind;
+                println!("{}{name}: a function of {of}. {backed_by}.", if at == 0 { "" } else { "\n" });
+                println!("{}", listing(kind));
+            }
+            if shown().any(|kind| kind.name == "token" || kind.name == "gate") {
+                println!("\nWhat token objectives ask of a token of probability p:");
+                println!("{}", table(&entries));
+                println!(
+                    "W(p) = -slope (1 - p) is the push on the target's logit, at the default parameters. An"
+                );
+                println!(
+                    "objective leans by its share of W above p = 1/2. Write name:parameter=value,... on the"
+                );
+                println!("command line; thresholded takes inner=NAME and its parameters, too.");
+            }
+            if shown().any(|kind| kind.name == "row") {
+                println!("\nToken and row objectives may be added up: 'nll + z_loss:lambda=0.001'.");
+            }
         }
         Ok(())
     }
 }
 
-fn table(entries: &[Entry]) -> Table {
+/// A kind, with what is known of its token objectives.
+fn json(kind: &Kind, entries: &[Shown]) -> serde_json::Value {
+    let objectives = kind.entries.iter().map(|entry| {
+        let parameters = entry
+            .parameters
+            .iter()
+            .map(|p| serde_json::json!({ "name": p.name, "default": p.default, "min": p.min, "max": p.max }));
+        let mut value = serde_json::json!({
+            "name": entry.name,
+            "parameters": parameters.collect::<Vec<_>>(),
+            "source": entry.source,
+        });
+        if let Some(Shown { objective, .. }) = entries.iter().find(|token| token.name == entry.name) {
+            value["shown"] = objective.to_string().into();
+            value["peak_p"] = peak(objective).p.into();
+            value["peak_weight"] = peak(objective).weight.into();
+            value["share_above_half"] = share_above(objective, 0.5).into();
+            value["leaning"] = leaning(objective).to_string().into();
+        }
+        value
+    });
+    serde_json::json!({
+        "kind": kind.name,
+        "of": kind.of,
+        "backed_by": kind.backed_by,
+        "objectives": objectives.collect::<Vec<_>>(),
+    })
+}
+
+/// A kind's objectives with their parameters and sources.
+fn listing(kind: &Kind) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "objective",
-        "parameter",
-        "default",
-        "domain",
-        "W peaks at p",
-        "W there",
-        "leaning",
-        "",
-    ]);
-    for entry in entries {
-        let Entry { name, parameters, objective, note } = entry;
-        let column = |of: fn(&Parameter) -> String| parameters.iter().map(of).collect::<Vec<_>>().join("\n");
-        let peak = peak(objective);
+    table.set_header([kind.name, "parameter", "default", "domain", "source"]);
+    for entry in kind.entries {
+        let column =
+            |of: fn(&Parameter) -> String| entry.parameters.iter().map(of).collect::<Vec<_>>().join("\n");
         table.add_row([
-            (*name).to_owned(),
+            entry.name.to_owned(),
             column(|p| p.name.to_owned()),
             column(|p| p.default.to_string()),
             column(|p| format!("{} to {}", p.min, p.max)),
+            entry.source.to_owned(),
+        ]);
+    }
+    table
+}
+
+fn table(entries: &[Shown]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["objective", "W peaks at p", "W there", "leaning", ""]);
+    for entry in entries {
+        let Shown { name, objective, note } = entry;
+        let peak = peak(objective);
+        table.add_row([
+            (*name).to_owned(),
             format!("{:.3}", peak.p),
             format!("{:.3}", peak.weight),
             leaning(objective).to_string(),
@@ -113,7 +158,7 @@ fn table(entries: &[Entry]) -> Table {
     table
 }
 
-fn picture(entries: &[Entry]) -> Result<String> {
+fn picture(entries: &[Shown]) -> Result<String> {
     draw::svg((1240, 640), |area| {
         text(area, "What each objective asks of a token of probability p", (40, 34), 27, INK, Anchor::Start)?;
         let subtitle = "at its default parameters; thresholded as inner=nll, lo=0.2";

@@ -906,10 +906,17 @@ fn bench_measures_the_linear_form_beside_bare_products() {
 fn objectives_are_all_listed() {
     let folder = folder("objectives");
     let table = succeeds(&folder, "objectives --svg all.svg");
-    for name in tokenloss::AnyToken::NAMES.iter().chain(&["thresholded"]) {
-        assert!(table.contains(name), "{name} is missing in {table}");
-    }
     let list = json(&folder, "objectives --json --svg all.png");
-    assert_eq!(list.as_array().unwrap().len(), tokenloss::AnyToken::NAMES.len() + 1);
+    let markdown = succeeds(&folder, "objectives --markdown");
+    assert_eq!(list.as_array().unwrap().len(), tokenloss::CATALOGUE.len());
+    for (kind, of_kind) in tokenloss::CATALOGUE.iter().zip(list.as_array().unwrap()) {
+        assert_eq!(of_kind["kind"], kind.name);
+        assert_eq!(of_kind["objectives"].as_array().unwrap().len(), kind.entries.len());
+        let only = succeeds(&folder, &format!("objectives --kind {}", kind.name));
+        for entry in kind.entries {
+            assert!(table.contains(entry.name), "{} is missing in {table}", entry.name);
+            assert!(only.contains(entry.name) && markdown.contains(&format!("| `{}` |", entry.name)));
+        }
+    }
     assert_picture(&folder.join("all"));
 }

@@ -42,6 +42,7 @@ mod objective;
 pub mod advantage;
 mod backend;
 mod batch;
+mod catalogue;
 mod check;
 pub mod columns;
 mod composite;
@@ -73,6 +74,7 @@ pub mod theory;
 
 pub use backend::{AnyLogits, Backend, Evaluate, Logits, Outputs};
 pub use batch::{Batch, IGNORE_INDEX, NonFinite, Shape};
+pub use catalogue::{CATALOGUE, Entry, Kind, Markdown};
 pub use check::{CheckFailure, check_objective};
 pub use composite::{Composite, MAX_TERMS, Term};
 pub use diagnostics::Diagnostics;

@@ -18,6 +18,15 @@ fn check_domains(cell: &str, parameters: &[Parameter]) {
     }
 }
 
+/// Between its two marks the README has what `tokenloss objectives --markdown` prints.
+#[test]
+fn the_catalogue_is_that_of_the_list() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("<!-- catalogue -->\n").expect("the first mark");
+    let (catalogue, _) = rest.split_once("<!-- end of the catalogue -->").expect("the second mark");
+    assert_eq!(catalogue, tokenloss::Markdown.to_string(), "run tokenloss objectives --markdown");
+}
+
 #[test]
 fn every_objective_has_its_row() {
     for name in AnyToken::NAMES {
