@@ -77,10 +77,28 @@ pub const CATALOGUE: &[Kind] = &[
         entries: for_each_objective!(divergences, entries),
     },
     Kind {
+        name: "column",
+        of: "a few listed columns of a row and the sum of the rest",
+        backed_by: "CPU, fused linear on it",
+        entries: for_each_objective!(columns, entries),
+    },
+    Kind {
+        name: "column weight",
+        of: "a few listed columns; held, and the weight of a row",
+        backed_by: "CPU, fused linear on it",
+        entries: for_each_objective!(column_weights, entries),
+    },
+    Kind {
         name: "sequence",
         of: "one sequence's log-probability",
         backed_by: BY_SLOPES,
         entries: for_each_objective!(sequences, entries),
+    },
+    Kind {
+        name: "transition",
+        of: "a token's row and the row after it",
+        backed_by: "any backend: judged on the host from summaries, pushed back by partials",
+        entries: for_each_objective!(transitions, entries),
     },
     Kind {
         name: "preference",
@@ -111,6 +129,18 @@ pub const CATALOGUE: &[Kind] = &[
         of: "the losses of a batch's samples",
         backed_by: "any backend: judged on the host from losses, pushed back by weights",
         entries: for_each_objective!(samples, entries),
+    },
+    Kind {
+        name: "spectrum",
+        of: "the losses of a batch's samples in order, a worse one counting for more",
+        backed_by: "as a sample objective",
+        entries: for_each_objective!(spectra, entries),
+    },
+    Kind {
+        name: "penalty",
+        of: "how far a spectrum's weights are from equal",
+        backed_by: "as a sample objective",
+        entries: for_each_objective!(penalties, entries),
     },
     Kind {
         name: "score",
@@ -158,5 +188,30 @@ impl fmt::Display for Markdown {
             writeln!(f, "\n</details>")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list's arms cannot be counted by a macro, but their text can.
+    #[test]
+    fn no_kind_is_forgotten() {
+        let arms = include_str!("objective.rs").matches(", $callback:ident) => {").count();
+        assert_eq!(CATALOGUE.len(), arms);
+    }
+
+    #[test]
+    fn names_differ_within_a_kind_and_defaults_lie_in_their_domains() {
+        for kind in CATALOGUE {
+            for (at, entry) in kind.entries.iter().enumerate() {
+                assert!(kind.entries[..at].iter().all(|other| other.name != entry.name), "{}", entry.name);
+                assert!(!entry.source.is_empty());
+                for Parameter { name, default, min, max } in entry.parameters {
+                    assert!(min < max && default >= min && default <= max, "{}: {name}", entry.name);
+                }
+            }
+        }
     }
 }

@@ -103,7 +103,7 @@ pub trait ColumnObjective {
 }
 
 macro_rules! declare_columns {
-    ($($tokens:tt)*) => { listed! { "columns" $($tokens)* } };
+    ($($tokens:tt)*) => { listed! { "column" $($tokens)* } };
 }
 for_each_objective!(columns, declare_columns);
 
