@@ -1,4 +1,5 @@
 use super::{AdvantageEstimator, Group, Moments};
+use crate::math::narrow;
 use num_traits::Float;
 
 /// Leave-one-out advantages: the reward less the mean of the group's others.
@@ -34,7 +35,7 @@ impl AdvantageEstimator for Rloo {
 
     fn of_group<T: Float>(&self, group: &Group<'_, T>, advantages: &mut [T]) {
         let mean = Moments::of(group.rewards.iter().copied()).mean;
-        let n = T::from(group.rewards.len()).unwrap_or_else(T::nan);
+        let n = narrow::<T>(group.rewards.len() as f64);
         let factor = n / (n - T::one());
         for (advantage, reward) in advantages.iter_mut().zip(group.rewards) {
             *advantage = factor * (*reward - mean);

@@ -1,5 +1,6 @@
 use super::{AdvantageEstimator, Group};
 use crate::error::{check_finite, check_inputs};
+use crate::math::narrow;
 use crate::objective::cast;
 use crate::{Error, check_length};
 use num_traits::Float;
@@ -150,7 +151,7 @@ impl Spo {
         check_finite("then", then.iter().copied().enumerate())?;
         check_finite("now", now.iter().copied().enumerate())?;
         let sum = then.iter().zip(now).fold(T::zero(), |sum, (then, now)| sum + (*then - *now).abs());
-        Ok(sum / T::from(then.len()).unwrap_or_else(T::nan))
+        Ok(sum / narrow(then.len() as f64))
     }
 }
 

@@ -10,8 +10,8 @@ use num_traits::Float;
 /// slope_t = -A exp(mean_t c_t) where c_t = d_t, else 0
 /// ```
 ///
-/// One wild token cannot carry a geometric mean away, so the clip is wide. Without it ([`low` and `high` at their greatest](Gmpo))
-/// the loss is [`Gspo`](super::Gspo)'s unclipped. The advantage is the sequence's; where tokens have their own it is their mean.
+/// One wild token cannot carry a geometric mean away, so the clip is wide. Without it (`low` and `high` at their greatest) the
+/// loss is that of [`Gspo`](super::Gspo) without its clip. The advantage is the sequence's; where tokens have their own it is their mean.
 ///
 /// **Domain.** `low` and `high` from 0 to 1000, of the log-ratio: a sequence of one token is [`Ppo`](super::Ppo) with its
 /// `low = 1 - exp(-low)` and `high = exp(high) - 1`.

@@ -1,5 +1,5 @@
 use super::{PolicyObjective, Rollouts, saturated};
-use crate::math::exp_m1_m_x;
+use crate::math::{exp_m1_m_x, narrow};
 use crate::sequence::{Counts, SequenceReduction};
 use crate::{Error, check_length};
 use num_traits::Float;
@@ -71,14 +71,14 @@ pub fn judge<O: PolicyObjective, T: Float>(
         let rollout = rollouts.rollout(sequence);
         let slopes = &mut slopes[range];
         let eval = objective.of_rollout(&rollout, slopes);
-        let scale = T::from(reduction.scale(sequences.length(sequence)?, counts)).unwrap_or_else(T::nan);
+        let scale = narrow::<T>(reduction.scale(sequences.length(sequence)?, counts));
         slopes.iter_mut().for_each(|slope| *slope = *slope * scale);
         totals.loss = totals.loss + eval.loss * scale;
         totals.clipped += eval.clipped;
         for (_, token) in rollout.tokens() {
             totals.tokens += 1;
             // Running means, which no ratio overflows.
-            let share = T::one() / T::from(totals.tokens).unwrap_or_else(T::nan);
+            let share = T::one() / narrow(totals.tokens as f64);
             let log_ratio = saturated(token.log_ratio());
             totals.mean_ratio = totals.mean_ratio + (log_ratio.exp() - totals.mean_ratio) * share;
             totals.kl = totals.kl + (exp_m1_m_x(log_ratio) - totals.kl) * share;

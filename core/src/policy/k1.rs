@@ -9,7 +9,7 @@ use num_traits::Float;
 /// ```
 ///
 /// The mean of `d` over the policy's own tokens is KL(policy || reference). The mean of the *gradient* of `d` is 0: as a loss it
-/// does nothing in expectation. It belongs into a reward; as a loss take [`K2`](super::K2) or [`K3`](super::K3).
+/// does nothing in expectation. It belongs in a reward; as a loss take [`K2`](super::K2) or [`K3`](super::K3).
 ///
 /// **Domain.** `beta` from 0 to 100. Needs a reference; the advantage is not looked at.
 ///

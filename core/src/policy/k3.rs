@@ -10,7 +10,8 @@ use num_traits::Float;
 /// ```
 ///
 /// Over the policy's own tokens the mean of its value is KL(policy || reference), and the mean of its gradient is the gradient of
-/// KL(reference || policy). Where that matters take [`K2`](super::K2).
+/// KL(reference || policy). Where that matters take [`K2`](super::K2), whose
+/// gradient the code of verl puts under the value of k3 as `k3+`.
 ///
 /// **Domain.** `beta` from 0 to 100. Needs a reference; the advantage is not looked at.
 ///

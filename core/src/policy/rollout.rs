@@ -1,4 +1,5 @@
 use crate::error::check_finite;
+use crate::math::narrow;
 use crate::sequence::Sequences;
 use crate::{Error, IGNORE_INDEX, check_length};
 use num_traits::Float;
@@ -137,7 +138,7 @@ impl<T: Float> Rollout<'_, T> {
 
     /// The number of its tokens.
     pub fn length(&self) -> T {
-        T::from(self.tokens().count()).unwrap_or_else(T::nan)
+        narrow(self.tokens().count() as f64)
     }
 }
 
