@@ -249,7 +249,7 @@ fn condition(objective: &impl PolicyObjective, rows: &Rows) -> (f64, Vec<f64>) {
 }
 
 /// Tolerance: the log-ratio is one subtraction, a mean of them `n` more and a division, each off by half an ulp of what it
-/// amounts to; the objective makes of that what [`condition`] says, and rounds a dozen times itself. Losses are summed, so
+/// amounts to; the objective makes of that what [`condition`] says, and rounds a few times itself. Losses are summed, so
 /// that their magnitude is that of the sum of their tokens'.
 fn close(
     rows: &Rows,
@@ -265,7 +265,7 @@ fn close(
     let log_ratio = epsilon * (tokens + 2.0) * depth;
     let mut worst = 0.0f64;
     let mut compare = |got: f64, want: f64, by: f64, magnitude: f64| {
-        let tolerance = log_ratio * by + 16.0 * epsilon * magnitude + f64::from(f32::MIN_POSITIVE);
+        let tolerance = log_ratio * by + 8.0 * epsilon * magnitude + f64::from(f32::MIN_POSITIVE);
         worst = worst.max((got - want).abs() / tolerance);
     };
     // A loss may be a small sum of large tokens.
