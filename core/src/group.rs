@@ -1,7 +1,7 @@
 //! Objectives of groups: of several sequences for the same prompt, it is known how good each is.
 //!
-//! Sequences are summarised as for [`sequence`](crate::sequence); [`judge`] takes them in groups, which are segments of the
-//! batch's sequences.
+//! Sequences are summarised as for [`sequence`](crate::sequence); [`judge`] takes them in groups, which are
+//! segments of the batch's sequences.
 //!
 //! ```
 //! use tokenloss_core::group::{judge, Rwr};
@@ -57,15 +57,16 @@ pub trait GroupObjective {
     /// The loss, and the slope of each sequence, which is overwritten. What is not needed may be NaN.
     fn of_group<T: Float>(&self, group: &[Response<T>], slopes: &mut [T]) -> T;
 
-    /// The loss of `live` with every stop-gradient factor held at `frozen`. The slopes at a group are the derivatives of this
-    /// by `live` there, which for most objectives are those of the loss. `scratch` holds as many numbers as the group.
+    /// The loss of `live` with every stop-gradient factor held at `frozen`. The slopes at a group are the
+    /// derivatives of this by `live` there, which for most objectives are those of the loss. `scratch` holds
+    /// as many numbers as the group.
     fn held<T: Float>(&self, frozen: &[Response<T>], live: &[Response<T>], scratch: &mut [T]) -> T {
         let _ = frozen;
         self.of_group(live, scratch)
     }
 
-    /// How far the group is from the nearest point at which the loss or a slope is not smooth, if there is one: 0 there, and
-    /// of different signs on its two sides.
+    /// How far the group is from the nearest point at which the loss or a slope is not smooth, if there is
+    /// one: 0 there, and of different signs on its two sides.
     fn kink<T: Float>(&self, group: &[Response<T>]) -> Option<T> {
         let _ = group;
         None

@@ -64,18 +64,20 @@ impl<T: Float> PairEval<T> {
     }
 }
 
-/// A function of what is known of a preferred and of a rejected sequence, and its derivatives by their `log_p`.
+/// A function of what is known of a preferred and of a rejected sequence, and its derivatives by their
+/// `log_p`.
 pub trait PreferenceObjective {
     /// What must be known beside `log_p` and `length`.
     fn needs(&self) -> Needs {
         Needs::NOTHING
     }
 
-    /// Loss and slopes in one call. `gap` is by how much the preferred one is better. What is not needed may be NaN.
+    /// Loss and slopes in one call. `gap` is by how much the preferred one is better. What is not needed may
+    /// be NaN.
     fn of_pair<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>, gap: T) -> PairEval<T>;
 
-    /// How far the pair is from the point at which the loss or its slopes are not smooth, if there is one: 0 there, and of
-    /// different signs on its two sides.
+    /// How far the pair is from the point at which the loss or its slopes are not smooth, if there is one: 0
+    /// there, and of different signs on its two sides.
     fn kink<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>) -> Option<T> {
         let _ = (chosen, rejected);
         None

@@ -1,7 +1,8 @@
 //! Objectives of whole sequences: functions of the sum of a sequence's log-probabilities.
 //!
-//! What the backends call rows are the tokens of sequences here. Between [`summarise`](crate::Backend::summarise) and
-//! [`push_back`](crate::Backend::push_back) stand three steps on the host, and only the middle one knows the objective:
+//! What the backends call rows are the tokens of sequences here. Between
+//! [`summarise`](crate::Backend::summarise) and [`push_back`](crate::Backend::push_back) stand three steps on
+//! the host, and only the middle one knows the objective:
 //!
 //! ```text
 //! responses   log_p [rows]             ->  Response per sequence       Sequences::responses
@@ -68,8 +69,8 @@ pub trait SequenceObjective {
     /// Loss and slope in one call. What is not needed may be NaN.
     fn of_sequence<T: Float>(&self, response: &Response<T>) -> SequenceEval<T>;
 
-    /// How far the sequence is from the point at which the loss or its slope is not smooth, if there is one: 0 there, and
-    /// of different signs on its two sides.
+    /// How far the sequence is from the point at which the loss or its slope is not smooth, if there is one:
+    /// 0 there, and of different signs on its two sides.
     fn kink<T: Float>(&self, response: &Response<T>) -> Option<T> {
         let _ = response;
         None

@@ -8,15 +8,15 @@ use num_traits::Float;
 ///
 /// ```text
 /// f = log_p / |y|^alpha        L = sum_(i < j) max(0, f_j - f_i + (j - i) margin) / (n - (j - i))^per_gap
-/// slope_i = (those above it that it is too near - those below that are too near it), each / (n - gap)^per_gap, / |y_i|^alpha
+/// slope_k = (sum over its pairs that count of +1 as the worse, -1 as the better, by the same divisor) / |y_k|^alpha
 /// ```
 ///
-/// `per_gap = 0` is the sum over all pairs that the paper prints, `per_gap = 1` the sum over gaps `j - i` of the mean over the
-/// pairs with that gap, which is what the authors' code computes.
+/// `per_gap = 0` is the sum over all pairs that the paper prints, `per_gap = 1` the sum over gaps `j - i` of
+/// the mean over the pairs with that gap, which is what the authors' code computes.
 ///
-/// **Domain.** `margin` from 0 to 100, `alpha` from 0 to 4, `per_gap` from 0 to 1. Needs `reward`, by which a group is sorted,
-/// best first; the differences do not count, and equal ones keep the order that they are given in. Groups of two at least. Every
-/// pair has a declared kink, where its slopes are 0.
+/// **Domain.** `margin` from 0 to 100, `alpha` from 0 to 4, `per_gap` from 0 to 1. Needs `reward`, by which a
+/// group is sorted, best first; the differences do not count, and equal ones keep the order that they are
+/// given in. Groups of two at least. Every pair has a declared kink, where its slopes are 0.
 ///
 /// ```
 /// use tokenloss_core::group::{Brio, GroupObjective};
@@ -28,8 +28,9 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Liu et al. 2022 (arXiv 2203.16804). Their code scores by probabilities instead of their logarithms on request; the nll of the
-/// reference text, and a hinge against it with a margin and a weight of its own, which they add, are left to the caller.
+/// **Source.** Liu et al. 2022 (arXiv 2203.16804). Their code scores by probabilities instead of their
+/// logarithms on request; the nll of the reference text, and a hinge against it with a margin and a weight of
+/// its own, which they add, are left to the caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Brio {
     pub(crate) margin: f32,

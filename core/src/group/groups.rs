@@ -4,8 +4,8 @@ use super::GroupObjective;
 use crate::sequence::{Response, check_weights, is_live, scaled, weighted};
 use crate::{Error, Reduction, RowVerdict, Segments, Totals, check_length};
 
-/// `responses [sequences] -> losses [groups], slopes [sequences]`: each group's loss before weight and reduction, and the
-/// derivative of the reduced loss by each sequence's `log_p`, which
+/// `responses [sequences] -> losses [groups], slopes [sequences]`: each group's loss before weight and
+/// reduction, and the derivative of the reduced loss by each sequence's `log_p`, which
 /// [`Sequences::spread`](crate::sequence::Sequences::spread) takes back to rows.
 ///
 /// `weights [groups]` multiply losses and slopes; without them each is 1. In the totals, rows are groups.
@@ -14,7 +14,8 @@ use crate::{Error, Reduction, RowVerdict, Segments, Totals, check_length};
 /// * [`Error::Denominator`] for the reduction.
 /// * [`Error::Length`] for `responses`, which are all in groups, and for `weights`, `losses` or `slopes`.
 /// * [`Error::TooFew`] for the first group with fewer sequences than the objective is defined for.
-/// * [`Error::Input`] as [`Needs::check`](crate::sequence::Needs::check), and for a weight that is negative or not finite.
+/// * [`Error::Input`] as [`Needs::check`](crate::sequence::Needs::check), and for a weight that is negative
+///   or not finite.
 /// * What [`GroupObjective::check`] finds.
 pub fn judge<O: GroupObjective>(
     objective: &O,

@@ -3,19 +3,21 @@ use super::softmax::softmax;
 use crate::sequence::{Needs, Response};
 use num_traits::Float;
 
-/// The importance-weighted bound of a likelihood: sequences are samples of a hidden part, drawn from another model.
+/// The importance-weighted bound of a likelihood: sequences are samples of a hidden part, drawn from another
+/// model.
 ///
 /// ```text
 /// L = -log mean_k exp(log_p_k - reference_k)        slope_k = -softmax(log_p - reference)_k
 /// ```
 ///
-/// `log_p` is of the hidden part and of what is seen, `reference` of the hidden part under the model that drew it. With one sample
-/// it is the negative of the evidence lower bound, of which the gradient is that of nll.
+/// `log_p` is of the hidden part and of what is seen, `reference` of the hidden part under the model that
+/// drew it. With one sample it is the negative of the evidence lower bound, of which the gradient is that of
+/// nll.
 ///
 /// **Domain.** Needs `reference`.
 ///
-/// **Numerics.** The greatest log-ratio is subtracted before the exponentials, and log-ratios that are nearly equal keep
-/// their relative accuracy.
+/// **Numerics.** The greatest log-ratio is subtracted before the exponentials, and log-ratios that are nearly
+/// equal keep their relative accuracy.
 ///
 /// ```
 /// use tokenloss_core::group::{GroupObjective, Iwae};

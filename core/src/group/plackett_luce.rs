@@ -14,8 +14,9 @@ use num_traits::Float;
 ///
 /// Of two sequences it is [`Dpo`](struct@crate::preference::Dpo).
 ///
-/// **Domain.** `beta` from 0.001 to 100. Needs `reference`, and `reward`, by which a group is sorted, best first; the
-/// differences do not count, and equal ones keep the order that they are given in. Groups of two at least.
+/// **Domain.** `beta` from 0.001 to 100. Needs `reference`, and `reward`, by which a group is sorted, best
+/// first; the differences do not count, and equal ones keep the order that they are given in. Groups of two
+/// at least.
 ///
 /// **Numerics.** The slope of a sequence that is chosen nearly surely is minus the sum of the others' shares.
 ///

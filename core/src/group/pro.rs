@@ -5,8 +5,8 @@ use crate::objective::cast;
 use crate::sequence::{Needs, Response};
 use num_traits::Float;
 
-/// Preference ranking optimisation: each sequence is chosen in turn from those that are left, the more sharply the more their
-/// rewards differ.
+/// Preference ranking optimisation: each sequence is chosen in turn from those that are left, the more
+/// sharply the more their rewards differ.
 ///
 /// ```text
 /// m = log_p / |y|        t_ki = reward_k - reward_i, and t_kk = max_(i > k) t_ki
@@ -14,12 +14,15 @@ use num_traits::Float;
 /// slope_i = sum_(k <= i, k < n) t_ki (softmax_k(t m)_i - [i = k]) / |y_i| - lambda [i = 1]
 /// ```
 ///
-/// Where all rewards are equal, all `t` are 0: the ranking teaches nothing, and the nll of the first sequence is what is left.
+/// Where all rewards are equal, all `t` are 0: the ranking teaches nothing, and the nll of the first sequence
+/// is what is left.
 ///
-/// **Domain.** `lambda` from 0 to 100. Needs `reward`, by which a group is sorted, best first. Groups of two at least.
+/// **Domain.** `lambda` from 0 to 100. Needs `reward`, by which a group is sorted, best first. Groups of two
+/// at least.
 ///
-/// **Numerics.** The greatest exponent is subtracted before the exponentials, and the slope of a sequence that is chosen nearly
-/// surely is minus the sum of the others' shares. The authors' code adds 1e-10 to a sum of exponentials instead.
+/// **Numerics.** The greatest exponent is subtracted before the exponentials, and the slope of a sequence
+/// that is chosen nearly surely is minus the sum of the others' shares. The authors' code adds 1e-10 to a sum
+/// of exponentials instead.
 ///
 /// ```
 /// use tokenloss_core::group::{GroupObjective, Pro};
@@ -31,8 +34,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Song et al. 2023 (arXiv 2306.17492). The authors multiply their weight of the nll, 0.05, by the square of one less than
-/// the group's size; `lambda` is the product.
+/// **Source.** Song et al. 2023 (arXiv 2306.17492). The authors multiply their weight of the nll, 0.05, by
+/// the square of one less than the group's size; `lambda` is the product.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pro {
     pub(crate) lambda: f32,

@@ -12,8 +12,8 @@ use num_traits::Float;
 ///
 /// A small `beta` takes the best sequence alone, a large one the mean over the group.
 ///
-/// **Domain.** `beta` from 0.001 to 1000, `alpha` from 0 to 4. Needs `reward`, of which only the differences count: if all are
-/// equal, all weights are.
+/// **Domain.** `beta` from 0.001 to 1000, `alpha` from 0 to 4. Needs `reward`, of which only the differences
+/// count: if all are equal, all weights are.
 ///
 /// **Numerics.** The greatest reward is subtracted before the division and the exponentials.
 ///
@@ -27,8 +27,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Peters and Schaal 2007; for language models Hu et al. 2023 (arXiv 2308.12050), where the weights are normalised over the
-/// data.
+/// **Source.** Peters and Schaal 2007; for language models Hu et al. 2023 (arXiv 2308.12050), where the
+/// weights are normalised over the data.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rwr {
     pub(crate) beta: f32,

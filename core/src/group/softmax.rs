@@ -2,8 +2,8 @@
 
 use num_traits::Float;
 
-/// Overwrites numbers with their softmax and returns the logarithm of the mean of their exponentials. At least one must not be
-/// -infinity.
+/// Overwrites numbers with their softmax and returns the logarithm of the mean of their exponentials. At
+/// least one must not be -infinity.
 pub(super) fn softmax<T: Float>(values: &mut [T]) -> T {
     let max = values.iter().copied().fold(T::neg_infinity(), T::max);
     let (mut count, mut sum, mut short) = (T::zero(), T::zero(), T::zero());
@@ -19,8 +19,9 @@ pub(super) fn softmax<T: Float>(values: &mut [T]) -> T {
     max + if sum + sum > count { (short / count).ln_1p() } else { (sum / count).ln() }
 }
 
-/// `-log` of the first one's share in the softmax of `count` scores. `others` receives the share of every other one: minus
-/// their sum is the derivative by the first score, which `share - 1` would lose where the first is nearly sure.
+/// `-log` of the first one's share in the softmax of `count` scores. `others` receives the share of every
+/// other one: minus their sum is the derivative by the first score, which `share - 1` would lose where the
+/// first is nearly sure.
 pub(super) fn first_of<T: Float>(
     count: usize,
     score: impl Fn(usize) -> T,

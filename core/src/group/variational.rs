@@ -11,13 +11,16 @@ use num_traits::Float;
 /// L = -sum_k sg(rho_k) log_p_k        slope_k = -rho_k
 /// ```
 ///
-/// Its value is therefore not what its slopes are derivatives of: [`held`](GroupObjective::held) gives that function.
+/// Its value is therefore not what its slopes are derivatives of: [`held`](GroupObjective::held) gives that
+/// function.
 ///
-/// **Domain.** `alpha` from 0, where the weights are those of [`Iwae`](struct@super::Iwae), to 1, a geometric mean over the tokens. Needs
-/// `reference`, of the model that drew the sequences, and `reward`, the share of right answers that follow each: not
-/// negative ([`Error::Input`]), and not 0 for all of a group ([`Error::NoWeight`]).
+/// **Domain.** `alpha` from 0, where the weights are those of [`Iwae`](struct@super::Iwae), to 1, a geometric
+/// mean over the tokens. Needs `reference`, of the model that drew the sequences, and `reward`, the share of
+/// right answers that follow each: not negative ([`Error::Input`]), and not 0 for all of a group
+/// ([`Error::NoWeight`]).
 ///
-/// **Numerics.** The greatest exponent is subtracted before the exponentials, the logarithm of the reward in it.
+/// **Numerics.** The greatest exponent is subtracted before the exponentials, the logarithm of the reward in
+/// it.
 ///
 /// ```
 /// use tokenloss_core::group::{GroupObjective, Variational};
@@ -29,8 +32,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Zhou et al. 2025 (arXiv 2509.22637). The scripts that made the authors' data keep the sequence with the greatest weight
-/// alone.
+/// **Source.** Zhou et al. 2025 (arXiv 2509.22637). The scripts that made the authors' data keep the sequence
+/// with the greatest weight alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Variational {
     pub(crate) alpha: f32,

@@ -7,7 +7,8 @@ use num_traits::Float;
 /// Anchored preference optimisation: both sequences down, the rejected one more.
 ///
 /// ```text
-/// h = beta (log_p - reference), of each, and m = h_chosen - h_rejected        L = sigmoid(h_chosen) + 1 - sigmoid(m)
+/// h = beta (log_p - reference), of each        m = h_chosen - h_rejected
+/// L = sigmoid(h_chosen) + 1 - sigmoid(m)
 /// slopes = beta (sigmoid(h_chosen) sigmoid(-h_chosen) - sigmoid(m) sigmoid(-m)), beta sigmoid(m) sigmoid(-m)
 /// ```
 ///

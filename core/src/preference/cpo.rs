@@ -24,8 +24,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Xu et al. 2024 (arXiv 2401.08417). The paper's nll is a sum; the authors' code and TRL take the mean over all tokens of
-/// the batch, which for one pair is the mean taken here.
+/// **Source.** Xu et al. 2024 (arXiv 2401.08417). The paper's nll is a sum; the authors' code and TRL take
+/// the mean over all tokens of the batch, which for one pair is the mean taken here.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cpo {
     pub(crate) beta: f32,

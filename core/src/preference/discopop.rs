@@ -16,7 +16,8 @@ use num_traits::Float;
 ///
 /// **Domain.** `beta` from 0.001 to 100, `tau` from 0.01 to 1. Needs `reference`.
 ///
-/// **Numerics.** `b e^-h` is `exp(-h - softplus(-h / tau))`, which is at most 1; formed as written it is 0 times infinity.
+/// **Numerics.** `b e^-h` is `exp(-h - softplus(-h / tau))`, which is at most 1; formed as written it is 0
+/// times infinity.
 ///
 /// ```
 /// use tokenloss_core::preference::{DiscoPop, PreferenceObjective};
@@ -28,7 +29,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Lu et al. 2024 (arXiv 2406.08414), equation 5. Its gradient flows through the blend, as in TRL.
+/// **Source.** Lu et al. 2024 (arXiv 2406.08414), equation 5. Its gradient flows through the blend, as in
+/// TRL.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DiscoPop {
     pub(crate) beta: f32,

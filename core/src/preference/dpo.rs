@@ -8,16 +8,19 @@ use num_traits::Float;
 /// ```text
 /// h = beta ((log_p - reference)_chosen - (log_p - reference)_rejected)
 /// L = -(1 - smoothing) log sigmoid(h) - smoothing log sigmoid(-h) - lambda log_p_chosen / |chosen|
-/// dL/dh = smoothing sigmoid(h) - (1 - smoothing) sigmoid(-h)        slopes = +-beta dL/dh, and -lambda / |chosen|
+/// dL/dh = smoothing sigmoid(h) - (1 - smoothing) sigmoid(-h)
+/// slopes = +-beta dL/dh, and -lambda / |chosen|
 /// ```
 ///
-/// With `smoothing`, conservative DPO: labels are taken to be flipped with that probability, and `h` has the finite optimum
-/// `log((1 - smoothing) / smoothing)`. With `lambda`, the nll of the preferred sequence is added, so that its own likelihood
-/// does not fall while the margin grows.
+/// With `smoothing`, conservative DPO: labels are taken to be flipped with that probability, and `h` has the
+/// finite optimum `log((1 - smoothing) / smoothing)`. With `lambda`, the nll of the preferred sequence is
+/// added, so that its own likelihood does not fall while the margin grows.
 ///
-/// **Domain.** `beta` from 0.001 to 100, `smoothing` from 0 to 0.5, `lambda` from 0 to 100. Needs `reference`.
+/// **Domain.** `beta` from 0.001 to 100, `smoothing` from 0 to 0.5, `lambda` from 0 to 100. Needs
+/// `reference`.
 ///
-/// **Numerics.** `log sigmoid` by `ln_1p`, and `1 - sigmoid(h)` as `sigmoid(-h)`: confident pairs keep their relative accuracy.
+/// **Numerics.** `log sigmoid` by `ln_1p`, and `1 - sigmoid(h)` as `sigmoid(-h)`: confident pairs keep their
+/// relative accuracy.
 ///
 /// ```
 /// use tokenloss_core::preference::{Dpo, PreferenceObjective};
@@ -30,9 +33,9 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Rafailov et al. 2023 (arXiv 2305.18290), where the smoothing is in an appendix; the nll, divided by the length, is
-/// that of iterative reasoning preference optimisation (Pang et al. 2024, arXiv 2404.19733). TRL's `rpo_alpha` takes the mean
-/// nll over all tokens of the batch and not per sequence.
+/// **Source.** Rafailov et al. 2023 (arXiv 2305.18290), where the smoothing is in an appendix; the nll,
+/// divided by the length, is that of iterative reasoning preference optimisation (Pang et al. 2024, arXiv
+/// 2404.19733). TRL's `rpo_alpha` takes the mean nll over all tokens of the batch and not per sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dpo {
     pub(crate) beta: f32,

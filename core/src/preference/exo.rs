@@ -12,12 +12,13 @@ use num_traits::Float;
 /// slopes = +-beta sigmoid(h) sigmoid(-h) (h - log((1 - smoothing) / smoothing))
 /// ```
 ///
-/// Where [`Dpo`](struct@super::Dpo) covers the labels' modes, this seeks one: a pair that is far off is hardly moved.
+/// Where [`Dpo`](struct@super::Dpo) covers the labels' modes, this seeks one: a pair that is far off is
+/// hardly moved.
 ///
 /// **Domain.** `beta` from 0.001 to 100, `smoothing` from 1e-6 to 0.5. Needs `reference`.
 ///
-/// **Numerics.** The slopes are products, 0 at the optimum to all digits. The loss is 0 there as a difference of logarithms, to
-/// the last bits of these.
+/// **Numerics.** The slopes are products, 0 at the optimum to all digits. The loss is 0 there as a difference
+/// of logarithms, to the last bits of these.
 ///
 /// ```
 /// use tokenloss_core::preference::{Exo, PreferenceObjective};

@@ -10,8 +10,8 @@ use num_traits::Float;
 /// L = max(0, 1 - h)        slopes = -+beta for h < 1, otherwise 0
 /// ```
 ///
-/// **Domain.** `beta` from 0.001 to 100; `1 / beta` is the margin that is asked for. Needs `reference`. `h = 1` is a declared kink,
-/// where the slopes are 0.
+/// **Domain.** `beta` from 0.001 to 100; `1 / beta` is the margin that is asked for. Needs `reference`.
+/// `h = 1` is a declared kink, where the slopes are 0.
 ///
 /// ```
 /// use tokenloss_core::preference::{Hinge, PreferenceObjective};

@@ -7,11 +7,12 @@ use num_traits::Float;
 ///
 /// ```text
 /// h = (log_p - reference)_chosen / |chosen|^alpha - (log_p - reference)_rejected / |rejected|^alpha
-/// L = (h - 1 / (2 beta))^2        slopes = 2 (h - 1 / (2 beta)) / |chosen|^alpha, -2 (h - 1 / (2 beta)) / |rejected|^alpha
+/// d = h - 1 / (2 beta)        L = d^2        slopes = 2 d / |chosen|^alpha, -2 d / |rejected|^alpha
 /// ```
 ///
-/// `alpha = 0` takes sums over the tokens, `alpha = 1` their means. The target is the same for both, so that `beta` means
-/// another thing: with sums of a hundred tokens, 0.1 asks for a margin of .05 per token, with means for one of 5.
+/// `alpha = 0` takes sums over the tokens, `alpha = 1` their means. The target is the same for both, so that
+/// `beta` means another thing: with sums of a hundred tokens, 0.1 asks for a margin of .05 per token, with
+/// means for one of 5.
 ///
 /// **Domain.** `beta` (the paper's tau) from 0.001 to 100, `alpha` from 0 to 1. Needs `reference`.
 ///
@@ -25,8 +26,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Azar et al. 2023 (arXiv 2310.12036), equation 17, which has sums: `alpha = 0`. TRL takes means for this objective
-/// and for no other of its pairs: `alpha = 1`.
+/// **Source.** Azar et al. 2023 (arXiv 2310.12036), equation 17, which has sums: `alpha = 0`. TRL takes
+/// means: `alpha = 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ipo {
     pub(crate) beta: f32,

@@ -4,19 +4,23 @@ use crate::objective::cast;
 use crate::sequence::{Needs, Response};
 use num_traits::Float;
 
-/// Margin matching preference optimisation: how much better the preferred sequence is decides how sure the model should be.
+/// Margin matching preference optimisation: how much better the preferred sequence is decides how sure the
+/// model should be.
 ///
 /// ```text
 /// h = beta ((log_p - reference)_chosen - (log_p - reference)_rejected)
-/// p = sigmoid(gamma gap)        L = -p log sigmoid(h) - (1 - p) log sigmoid(-h)        slopes = +-beta (sigmoid(h) - p)
+/// p = sigmoid(gamma gap)        L = -p log sigmoid(h) - (1 - p) log sigmoid(-h)
+/// slopes = +-beta (sigmoid(h) - p)
 /// ```
 ///
-/// The optimum is `h = gamma gap`. An infinite gap is [`Dpo`](struct@super::Dpo), and the gap of `p = 1 - smoothing` its smoothed form.
+/// The optimum is `h = gamma gap`. An infinite gap is [`Dpo`](struct@super::Dpo), and the gap of
+/// `p = 1 - smoothing` its smoothed form.
 ///
-/// **Domain.** `beta` from 0.001 to 100, `gamma` from 0 to 100. Needs `reference` and `gap`, the difference of two qualities.
+/// **Domain.** `beta` from 0.001 to 100, `gamma` from 0 to 100. Needs `reference` and `gap`, the difference
+/// of two qualities.
 ///
-/// **Numerics.** `sigmoid(a) - sigmoid(b)` is `-sigmoid(a) sigmoid(-b) exp_m1(b - a)`, so that the slope keeps its relative
-/// accuracy at the optimum and far from it.
+/// **Numerics.** `sigmoid(a) - sigmoid(b)` is `-sigmoid(a) sigmoid(-b) exp_m1(b - a)`, so that the slope
+/// keeps its relative accuracy at the optimum and far from it.
 ///
 /// ```
 /// use tokenloss_core::preference::{Mmpo, PreferenceObjective};

@@ -26,7 +26,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Chen et al. 2024 (arXiv 2402.05369), for two sequences with rewards that differ much; TRL's `nca_pair`.
+/// **Source.** Chen et al. 2024 (arXiv 2402.05369), for two sequences with rewards that differ much; TRL's
+/// `nca_pair`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nca {
     pub(crate) beta: f32,

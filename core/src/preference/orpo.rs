@@ -9,15 +9,17 @@ use num_traits::Float;
 /// ```text
 /// m = log_p / |y|        odds = e^m / (1 - e^m)        h = log odds_chosen - log odds_rejected
 /// L = -m_chosen - lambda log sigmoid(h)
-/// slopes = -(1 + lambda sigmoid(-h) / (1 - e^m_chosen)) / |chosen|, lambda sigmoid(-h) / (1 - e^m_rejected) / |rejected|
+/// slope_chosen = -(1 + lambda sigmoid(-h) / (1 - e^m_chosen)) / |chosen|
+/// slope_rejected = lambda sigmoid(-h) / (1 - e^m_rejected) / |rejected|
 /// ```
 ///
-/// **Domain.** `lambda` from 0 to 100. Of a sequence that is certain, `m = 0`, the odds are infinite: `-m` is taken to be no less than
-/// 1024 times the least normal number of the float type, so that even then the slopes are finite.
+/// **Domain.** `lambda` from 0 to 100. Of a sequence that is certain, `m = 0`, the odds are infinite: `-m` is
+/// taken to be no less than 1024 times the least normal number of the float type, so that even then the
+/// slopes are finite.
 ///
-/// **Numerics.** `log(1 - e^m)` is `ln(-exp_m1(m))` near 0 and `ln_1p(-exp(m))` elsewhere, and `sigmoid(-h) / (1 - e^m)` is one exponential,
-/// so that the slope of a preferred sequence that is nearly certain is finite. The authors' code subtracts in f32, and
-/// has NaN there.
+/// **Numerics.** `log(1 - e^m)` is `ln(-exp_m1(m))` near 0 and `ln_1p(-exp(m))` elsewhere, and
+/// `sigmoid(-h) / (1 - e^m)` is one exponential, so that the slope of a preferred sequence that is nearly
+/// certain is finite. The authors' code subtracts in f32, and has NaN there.
 ///
 /// ```
 /// use tokenloss_core::preference::{Orpo, PreferenceObjective};
@@ -28,8 +30,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Hong et al. 2024 (arXiv 2403.07691). The authors' code and TRL take the nll over all tokens of the batch, and the
-/// authors' that of the prompt's tokens, too.
+/// **Source.** Hong et al. 2024 (arXiv 2403.07691). The authors' code and TRL take the nll over all tokens of
+/// the batch, those of the prompts too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Orpo {
     pub(crate) lambda: f32,

@@ -24,16 +24,18 @@ impl Pair {
     }
 }
 
-/// `responses [sequences], pairs -> losses [pairs], slopes [sequences]`: each pair's loss before weight and reduction, and the
-/// derivative of the reduced loss by each sequence's `log_p`, over all pairs that it is in; 0 for a sequence in none.
-/// [`Sequences::spread`](crate::sequence::Sequences::spread) takes it back to rows. In the totals, rows are pairs.
+/// `responses [sequences], pairs -> losses [pairs], slopes [sequences]`: each pair's loss before weight and
+/// reduction, and the derivative of the reduced loss by each sequence's `log_p`, over all pairs that it is
+/// in; 0 for a sequence in none. [`Sequences::spread`](crate::sequence::Sequences::spread) takes it back to
+/// rows. In the totals, rows are pairs.
 ///
 /// # Errors
 /// * [`Error::Denominator`] for the reduction.
 /// * [`Error::Length`] for `losses` or `slopes`.
 /// * [`Error::TooFew`] if there are no pairs.
-/// * [`Error::Input`] as [`Needs::check`](crate::sequence::Needs::check), for a gap that is needed and not finite, for a weight
-///   that is negative or not finite, for a place that no sequence has, and for a pair of a sequence with itself.
+/// * [`Error::Input`] as [`Needs::check`](crate::sequence::Needs::check), for a gap that is needed and not
+///   finite, for a weight that is negative or not finite, for a place that no sequence has, and for a pair of
+///   a sequence with itself.
 pub fn judge<O: PreferenceObjective>(
     objective: &O,
     reduction: Reduction,

@@ -9,11 +9,13 @@ use num_traits::Float;
 /// ```text
 /// h = beta ((log_p - reference)_chosen - (log_p - reference)_rejected)
 /// L = (-(1 - smoothing) log sigmoid(h) + smoothing log sigmoid(-h)) / (1 - 2 smoothing)
-/// dL/dh = -((1 - smoothing) sigmoid(-h) + smoothing sigmoid(h)) / (1 - 2 smoothing)        slopes = +-beta dL/dh
+/// dL/dh = -((1 - smoothing) sigmoid(-h) + smoothing sigmoid(h)) / (1 - 2 smoothing)
+/// slopes = +-beta dL/dh
 /// ```
 ///
-/// If a share `smoothing` of the labels is flipped, its expectation is the loss of [`Dpo`](struct@super::Dpo) on clean ones. It
-/// falls without bound as `h` grows: the slope tends to `-smoothing / (1 - 2 smoothing)` and not to 0.
+/// If a share `smoothing` of the labels is flipped, its expectation is the loss of [`Dpo`](struct@super::Dpo)
+/// on clean ones. It falls without bound as `h` grows: the slope tends to `-smoothing / (1 - 2 smoothing)`
+/// and not to 0.
 ///
 /// **Domain.** `beta` from 0.001 to 100, `smoothing` from 0, which is DPO, to 0.49. Needs `reference`.
 ///

@@ -13,7 +13,8 @@ use num_traits::Float;
 ///
 /// `dL/dh` is that of [`Dpo`](struct@super::Dpo). With `lambda` it is CPO-SimPO.
 ///
-/// **Domain.** `beta` from 0.001 to 100, `gamma` from 0 to 100, `smoothing` from 0 to 0.5, `lambda` from 0 to 100.
+/// **Domain.** `beta` from 0.001 to 100, `gamma` from 0 to 100, `smoothing` from 0 to 0.5, `lambda` from 0 to
+/// 100.
 ///
 /// ```
 /// use tokenloss_core::preference::{SimPo, PreferenceObjective};
@@ -25,7 +26,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Meng et al. 2024 (arXiv 2405.14734). The authors' code has the ratio `gamma / beta` as its parameter, TRL `gamma`.
+/// **Source.** Meng et al. 2024 (arXiv 2405.14734). The authors' code has the ratio `gamma / beta` as its
+/// parameter, TRL `gamma`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimPo {
     pub(crate) beta: f32,

@@ -10,8 +10,8 @@ use num_traits::Float;
 /// slopes = -+1 for log_p_chosen - log_p_rejected < delta, otherwise 0, and -lambda / |chosen|
 /// ```
 ///
-/// **Domain.** `delta` from 0 to 100, `lambda` from 0 to 100. A margin of `delta` is a declared kink, where the slopes are those
-/// of the nll alone.
+/// **Domain.** `delta` from 0 to 100, `lambda` from 0 to 100. A margin of `delta` is a declared kink, where
+/// the slopes are those of the nll alone.
 ///
 /// ```
 /// use tokenloss_core::preference::{Slic, PreferenceObjective};
@@ -22,8 +22,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Zhao et al. 2023 (arXiv 2305.10425). Its regulariser is the nll of the sequence that supervised training had; here it
-/// is the preferred one, and the mean over its tokens.
+/// **Source.** Zhao et al. 2023 (arXiv 2305.10425). Its regulariser is the nll of the sequence that
+/// supervised training had; here it is the preferred one, and the mean over its tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Slic {
     pub(crate) delta: f32,

@@ -22,7 +22,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Wu et al. 2024 (arXiv 2405.00675), equation 4.7 with probabilities of 1 and 0; TRL's `sppo_hard`.
+/// **Source.** Wu et al. 2024 (arXiv 2405.00675), equation 4.7 with probabilities of 1 and 0; TRL's
+/// `sppo_hard`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sppo {
     pub(crate) beta: f32,

@@ -4,8 +4,8 @@ use super::{Response, SequenceEval};
 use crate::objective::cast;
 use num_traits::Float;
 
-/// `-phi(x)` at `x = beta (log_p - reference)`, where `phi` and its derivative are given by `of`. Below `floor`, near the end
-/// of what `phi` is defined for, it goes on along its tangent there.
+/// `-phi(x)` at `x = beta (log_p - reference)`, where `phi` and its derivative are given by `of`. Below
+/// `floor`, near the end of what `phi` is defined for, it goes on along its tangent there.
 #[inline]
 pub(super) fn of_implicit_reward<T: Float>(
     response: &Response<T>,

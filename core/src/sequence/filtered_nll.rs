@@ -10,7 +10,8 @@ use num_traits::Float;
 ///
 /// [`Denominator::Kept`](crate::Denominator::Kept) makes it the mean over the sequences that are kept.
 ///
-/// **Domain.** `threshold` from -1e6 to 1e6. Needs `reward`. No kink: the reward does not depend on the model.
+/// **Domain.** `threshold` from -1e6 to 1e6. Needs `reward`. No kink: the reward does not depend on the
+/// model.
 ///
 /// ```
 /// use tokenloss_core::sequence::{FilteredNll, Response, SequenceObjective};

@@ -21,8 +21,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the concave function of
-/// this divergence in IQ-Learn (arXiv 2106.12142).
+/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the
+/// concave function of this divergence in IQ-Learn (arXiv 2106.12142).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImplicitChi2 {
     pub(crate) beta: f32,

@@ -11,8 +11,8 @@ use num_traits::Float;
 ///
 /// What the model has learned already pulls less and less: the loss tends to -1.
 ///
-/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. The loss is infinite at `x = -1`, so from `floor`, -0.99 to 0, down it
-/// goes on along its tangent; `floor` is a declared kink.
+/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. The loss is infinite at `x = -1`, so from `floor`,
+/// -0.99 to 0, down it goes on along its tangent; `floor` is a declared kink.
 ///
 /// ```
 /// use tokenloss_core::sequence::{ImplicitHellinger, Response, SequenceObjective};
@@ -22,8 +22,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the concave function of
-/// this divergence in IQ-Learn (arXiv 2106.12142).
+/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the
+/// concave function of this divergence in IQ-Learn (arXiv 2106.12142).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImplicitHellinger {
     pub(crate) beta: f32,

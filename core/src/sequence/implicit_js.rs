@@ -11,8 +11,8 @@ use num_traits::Float;
 ///
 /// What the model has learned already pulls exponentially less: the loss tends to `-log 2`.
 ///
-/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. The loss is infinite at `x = -log 2`, so from `floor`, -0.69 to 0, down
-/// it goes on along its tangent; `floor` is a declared kink.
+/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. The loss is infinite at `x = -log 2`, so from
+/// `floor`, -0.69 to 0, down it goes on along its tangent; `floor` is a declared kink.
 ///
 /// **Numerics.** `2 - e^-x` is `1 - exp_m1(-x)`, and its logarithm `ln_1p` of what is beside the 1.
 ///
@@ -24,8 +24,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the concave function of
-/// this divergence in IQ-Learn (arXiv 2106.12142).
+/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the
+/// concave function of this divergence in IQ-Learn (arXiv 2106.12142).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImplicitJs {
     pub(crate) beta: f32,

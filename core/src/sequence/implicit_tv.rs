@@ -9,10 +9,11 @@ use num_traits::Float;
 /// L = -min(x, 1/2)        slope = -beta for x < 1/2, otherwise 0
 /// ```
 ///
-/// Maximum likelihood until a sequence is likelier than under the reference by a factor `e^(1 / 2 beta)`, and nothing from there on.
+/// Maximum likelihood until a sequence is likelier than under the reference by a factor `e^(1 / 2 beta)`, and
+/// nothing from there on.
 ///
-/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. `phi` is defined from `x = -1/2` on; below, the loss goes on along the same
-/// line. `x = 1/2` is a declared kink, where the slope is 0.
+/// **Domain.** `beta` from 0.001 to 10. Needs `reference`. `phi` is defined from `x = -1/2` on; below, the
+/// loss goes on along the same line. `x = 1/2` is a declared kink, where the slope is 0.
 ///
 /// ```
 /// use tokenloss_core::sequence::{ImplicitTv, Response, SequenceObjective};
@@ -22,8 +23,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the concave function of
-/// this divergence in IQ-Learn (arXiv 2106.12142).
+/// **Source.** Wang et al. 2025 (arXiv 2507.00018) derive such objectives for fine-tuning; `phi` is the
+/// concave function of this divergence in IQ-Learn (arXiv 2106.12142).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImplicitTv {
     pub(crate) beta: f32,

@@ -3,16 +3,19 @@
 use super::{Response, SequenceObjective};
 use crate::{Error, Reduction, RowPartials, RowVerdict, Totals, check_length};
 
-/// `responses [sequences] -> losses, slopes [sequences]`: each sequence's loss before weight and reduction, and the
-/// derivative of the reduced loss by its `log_p`, which [`Sequences::spread`](super::Sequences::spread) takes back to rows.
+/// `responses [sequences] -> losses, slopes [sequences]`: each sequence's loss before weight and reduction,
+/// and the derivative of the reduced loss by its `log_p`, which
+/// [`Sequences::spread`](super::Sequences::spread) takes back to rows.
 ///
-/// `weights [sequences]` multiply losses and slopes; without them each is 1. In the totals, rows are sequences.
+/// `weights [sequences]` multiply losses and slopes; without them each is 1. In the totals, rows are
+/// sequences.
 ///
 /// # Errors
 /// * [`Error::Denominator`] for the reduction.
 /// * [`Error::Length`] for `weights`, `losses` or `slopes`.
 /// * [`Error::TooFew`] if there are no sequences.
-/// * [`Error::Input`] as [`Needs::check`](super::Needs::check), and for a weight that is negative or not finite.
+/// * [`Error::Input`] as [`Needs::check`](super::Needs::check), and for a weight that is negative or not
+///   finite.
 pub fn judge<O: SequenceObjective>(
     objective: &O,
     reduction: Reduction,

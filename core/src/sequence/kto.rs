@@ -14,9 +14,9 @@ use num_traits::Float;
 ///
 /// A sequence far on either side of the baseline is no longer moved.
 ///
-/// **Domain.** `beta` from 0.001 to 100, `desirable` and `undesirable` from 0 to 100. Needs `reference`, `baseline`, which no
-/// gradient flows through ([`baseline`](Self::baseline) estimates it), and `reward`, of which only the sign counts: a label of
-/// 1 or 0, or of 1 or -1.
+/// **Domain.** `beta` from 0.001 to 100, `desirable` and `undesirable` from 0 to 100. Needs `reference`,
+/// `baseline`, which no gradient flows through ([`baseline`](Self::baseline) estimates it), and `reward`, of
+/// which only the sign counts: a label of 1 or 0, or of 1 or -1.
 ///
 /// **Numerics.** `1 - sigmoid(v)` is `sigmoid(-v)`.
 ///
@@ -28,7 +28,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Ethayarajh et al. 2024 (arXiv 2402.01306). The paper's loss is `lambda - v`, the same but for a constant.
+/// **Source.** Ethayarajh et al. 2024 (arXiv 2402.01306). The paper writes it as a weight less a value, which
+/// is `sigmoid(v)` or `sigmoid(-v)` times that weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kto {
     pub(crate) beta: f32,
@@ -37,8 +38,9 @@ pub struct Kto {
 }
 
 impl Kto {
-    /// The baseline as the authors and TRL estimate it: the mean of `log_p - reference` over sequences that do not belong to
-    /// their prompts (each prompt of a batch with the sequence of the next), and 0 where that is negative.
+    /// The baseline as the authors and TRL estimate it: the mean of `log_p - reference` over sequences that
+    /// do not belong to their prompts (each prompt of a batch with the sequence of the next), and 0 where
+    /// that is negative.
     ///
     /// TRL takes the mean over all ranks before it cuts at 0.
     ///

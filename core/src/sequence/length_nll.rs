@@ -18,8 +18,9 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** The length penalty of Wu et al. 2016 (arXiv 1609.08144) in its simplest form. Any token objective takes
-/// the same factors by [`SequenceReduction::LengthPower`](super::SequenceReduction::LengthPower).
+/// **Source.** The length penalty of Wu et al. 2016 (arXiv 1609.08144) in its simplest form. Any token
+/// objective takes the same factors by
+/// [`SequenceReduction::LengthPower`](super::SequenceReduction::LengthPower).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LengthNll {
     pub(crate) alpha: f32,

@@ -3,20 +3,22 @@ use crate::math::{sigmoid, softplus};
 use crate::objective::cast;
 use num_traits::Float;
 
-/// Preference-oriented fine-tuning: the model is to find the sequence likelier than models that are aligned already.
+/// Preference-oriented fine-tuning: the model is to find the sequence likelier than models that are aligned
+/// already.
 ///
 /// ```text
 /// u = beta (log_p - reference) / |y| + gamma        L = -log sigmoid(u)        slope = -beta / |y| sigmoid(-u)
 /// ```
 ///
-/// [`Dpo`](struct@crate::preference::Dpo) with a constant in the place of the rejected sequence: a sequence that the others find
-/// unlikely, such as one with a wrong label, is pushed less.
+/// [`Dpo`](struct@crate::preference::Dpo) with a constant in the place of the rejected sequence: a sequence
+/// that the others find unlikely, such as one with a wrong label, is pushed less.
 ///
-/// **Domain.** `beta` from 0.001 to 100, `gamma` from -100 to 100. Needs `reference`: `|y|` times the mean over the aligned
-/// models of each one's mean log-probability over its own tokens, since their tokenizers differ.
+/// **Domain.** `beta` from 0.001 to 100, `gamma` from -100 to 100. Needs `reference`: `|y|` times the mean
+/// over the aligned models of each one's mean log-probability over its own tokens, since their tokenizers
+/// differ.
 ///
-/// **Numerics.** `softplus(-u)`, finite for every `u`. The authors' code takes the logarithm of a sigmoid, which is infinite
-/// in f32 from `u = -104` on.
+/// **Numerics.** `softplus(-u)`, finite for every `u`. The authors' code takes the logarithm of a sigmoid,
+/// which is infinite in f32 from `u = -104` on.
 ///
 /// ```
 /// use tokenloss_core::sequence::{Poft, Response, SequenceObjective};

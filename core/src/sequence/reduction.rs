@@ -4,8 +4,8 @@ use super::Sequences;
 use crate::{Error, check_length};
 use num_traits::Float;
 
-/// How many sequences and tokens a mean is over: those of the batch, or, with gradient accumulation, those of the
-/// whole step.
+/// How many sequences and tokens a mean is over: those of the batch, or, with gradient accumulation, those of
+/// the whole step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Sequences.
@@ -35,16 +35,16 @@ impl Counts {
 /// How the losses of tokens become one loss where the lengths of sequences differ.
 ///
 /// ```text
-/// TokenMean        sum_i sum_t loss_it / sum_i |y_i|          a long sequence counts for more
-/// SequenceMean     mean_i sum_t loss_it / |y_i|               all sequences count the same, a token of a long one for less
+/// TokenMean        sum_i sum_t loss_it / sum_i |y_i|    a long sequence counts for more
+/// SequenceMean     mean_i sum_t loss_it / |y_i|         a token of a long sequence counts for less
 /// Sum              sum_i sum_t loss_it
-/// LengthPower(a)   mean_i sum_t loss_it / |y_i|^a             between the mean of sums, a = 0, and SequenceMean, a = 1
-/// Constant(c)      mean_i sum_t loss_it / c                   no length at all in a token's weight
+/// LengthPower(a)   mean_i sum_t loss_it / |y_i|^a       a = 0: the mean of sums, a = 1: SequenceMean
+/// Constant(c)      mean_i sum_t loss_it / c             a token's weight knows no length
 /// ```
 ///
-/// All of them are one factor per token, [`scale`](Self::scale), which [`weights`](Self::weights) writes for a whole
-/// batch: with them as its weights and [`Reduction::Sum`](crate::Reduction::Sum), any token objective is evaluated in one
-/// pass.
+/// All of them are one factor per token, [`scale`](Self::scale), which [`weights`](Self::weights) writes for
+/// a whole batch: with them as its weights and [`Reduction::Sum`](crate::Reduction::Sum), any token objective
+/// is evaluated in one pass.
 ///
 /// ```
 /// use tokenloss_core::{Segments, sequence::{SequenceReduction, Sequences}};
@@ -56,10 +56,10 @@ impl Counts {
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** `TokenMean` is what a flattened batch gives and what DAPO (arXiv 2503.14476) argues for, `SequenceMean` is
-/// GRPO's (arXiv 2402.03300), `Constant` Dr. GRPO's (arXiv 2503.20783), whose code gives the greatest length that a
-/// generation may have. verl's `seq-mean-token-sum-norm` has divided by that constant without the number of sequences:
-/// give it as `c / sequences`.
+/// **Source.** `TokenMean` is what a flattened batch gives and what DAPO (arXiv 2503.14476) argues for,
+/// `SequenceMean` is GRPO's (arXiv 2402.03300), `Constant` Dr. GRPO's (arXiv 2503.20783), whose code gives
+/// the greatest length that a generation may have. verl's `seq-mean-token-sum-norm` has divided by that
+/// constant without the number of sequences: give it as `c / sequences`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum SequenceReduction {
     /// The mean over all tokens of all sequences.
@@ -96,7 +96,8 @@ impl SequenceReduction {
         }
     }
 
-    /// What each token of a sequence of `length` tokens is multiplied by; 0 where that divides by a count of 0.
+    /// What each token of a sequence of `length` tokens is multiplied by; 0 where that divides by a count of
+    /// 0.
     pub fn scale(self, length: usize, counts: Counts) -> f64 {
         let (length, sequences) = (length as f64, counts.sequences as f64);
         let denominator = match self {
@@ -112,8 +113,8 @@ impl SequenceReduction {
     /// [`scale`](Self::scale) of every row, `weights [rows]`; 0 for ignored ones.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check) and of [`Counts::check`], [`Error::Length`] for `weights`, and [`Error::TooFew`] for
-    /// the first sequence without tokens.
+    /// Those of [`check`](Self::check) and of [`Counts::check`], [`Error::Length`] for `weights`, and
+    /// [`Error::TooFew`] for the first sequence without tokens.
     pub fn weights(
         self,
         sequences: &Sequences<'_>,

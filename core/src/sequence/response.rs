@@ -3,7 +3,8 @@
 use crate::Error;
 use num_traits::Float;
 
-/// What is known of one sequence. An objective says what it [`Needs`] beside the first two; what is not known is NaN.
+/// What is known of one sequence. An objective says what it [`Needs`] beside the first two; what is not known
+/// is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Response<T> {
     /// The sum of its tokens' log-probabilities, nats.
@@ -67,8 +68,8 @@ impl Needs {
     /// Checks what is known of the sequences of a batch.
     ///
     /// # Errors
-    /// [`Error::Input`] for the first `log_p` that is above 0 or not finite, the first `length` below 1 or not finite,
-    /// and the first other number that is needed and not finite.
+    /// [`Error::Input`] for the first `log_p` that is above 0 or not finite, the first `length` below 1 or
+    /// not finite, and the first other number that is needed and not finite.
     pub fn check(self, responses: &[Response<f64>]) -> Result<(), Error> {
         for (index, response) in responses.iter().enumerate() {
             let Response { log_p, length, reference, reward, baseline } = *response;

@@ -16,8 +16,8 @@ impl<'a> Sequences<'a> {
         Self { segments, targets: None }
     }
 
-    /// Rows whose target is [`IGNORE_INDEX`], such as those of prompts, are no tokens: they are neither summed nor
-    /// counted, and get slope 0.
+    /// Rows whose target is [`IGNORE_INDEX`], such as those of prompts, are no tokens: they are neither
+    /// summed nor counted, and get slope 0.
     ///
     /// # Errors
     /// [`Error::Length`] if `targets` are not as many as rows.
@@ -60,8 +60,8 @@ impl<'a> Sequences<'a> {
         }
     }
 
-    /// `log_p [rows] -> [sequences]`: the sum over the tokens of each. For the model's own, and for a reference
-    /// model's.
+    /// `log_p [rows] -> [sequences]`: the sum over the tokens of each. For the model's own, and for a
+    /// reference model's.
     ///
     /// # Errors
     /// * [`Error::Length`] for `log_p` or `sums`.
@@ -91,8 +91,8 @@ impl<'a> Sequences<'a> {
         Ok(())
     }
 
-    /// `slopes [sequences] -> rows [rows]`: the slope of each token is that of its sequence, since `log_p` of a
-    /// sequence is a sum. They are what [`RowPartials::of_slope`](crate::RowPartials::of_slope) takes.
+    /// `slopes [sequences] -> rows [rows]`: the slope of each token is that of its sequence, since `log_p` of
+    /// a sequence is a sum. They are what [`RowPartials::of_slope`](crate::RowPartials::of_slope) takes.
     ///
     /// # Errors
     /// [`Error::Length`] for `slopes` or `rows`.

@@ -3,7 +3,8 @@ use crate::RowPartials;
 use crate::objective::cast;
 use num_traits::Float;
 
-/// SequenceMatch under the chi-squared divergence: logits are the values of actions, their log-sum-exp is the value of a state.
+/// SequenceMatch under the chi-squared divergence: logits are the values of actions, their log-sum-exp is the
+/// value of a state.
 ///
 /// ```text
 /// r = logit - gamma lse'        lse' of the row after, 0 after the last
@@ -11,8 +12,9 @@ use num_traits::Float;
 /// of the row:   d_target = w, d_lse = 1        of the row after:   d_lse = -gamma (1 + w)
 /// ```
 ///
-/// Logits themselves matter, and not only their differences: what a shift of all does to maximum likelihood, nothing, it does not do
-/// here. A row is in two transitions, so that its partials are the sum of those of both.
+/// Logits themselves matter, and not only their differences: what a shift of all does to maximum likelihood,
+/// nothing, it does not do here. A row is in two transitions, so that its partials are the sum of those of
+/// both.
 ///
 /// **Domain.** `alpha` from 0.001 to 1000, `gamma` from 0 to 1.
 ///
@@ -25,8 +27,8 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Cundy and Ermon 2024 (arXiv 2306.05426), after IQ-Learn (arXiv 2106.12142). Their value after the end of a sequence is that of
-/// an absorbing state; here it is 0.
+/// **Source.** Cundy and Ermon 2024 (arXiv 2306.05426), after IQ-Learn (arXiv 2106.12142). Their value after
+/// the end of a sequence is that of an absorbing state; here it is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SequenceMatch {
     pub(crate) alpha: f32,

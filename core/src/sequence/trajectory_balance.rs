@@ -9,11 +9,13 @@ use num_traits::Float;
 /// d = baseline + log_p - beta reward        L = d^2        slope = 2 d
 /// ```
 ///
-/// `reward` is the logarithm of what a GFlowNet calls the reward, and `baseline` its `log Z`. The derivative by `log Z` is the
-/// slope, too: where sequences share a `log Z` that is learned, the sum of their slopes. For a reward `r` regularised by
-/// `tau KL(model || reference)`, give `reference + r / tau` as the reward, and 1 as `beta`.
+/// `reward` is the logarithm of what a GFlowNet calls the reward, and `baseline` its `log Z`. The derivative
+/// by `log Z` is the slope, too: where sequences share a `log Z` that is learned, the sum of their slopes.
+/// For a reward `r` regularised by `tau KL(model || reference)`, give `reference + r / tau` as the reward,
+/// and 1 as `beta`.
 ///
-/// **Domain.** `beta` from 0.001 to 100. Needs `reward` and `baseline`, which [`log_z`](Self::log_z) estimates.
+/// **Domain.** `beta` from 0.001 to 100. Needs `reward` and `baseline`, which [`log_z`](Self::log_z)
+/// estimates.
 ///
 /// ```
 /// use tokenloss_core::sequence::{Response, SequenceObjective, TrajectoryBalance};
@@ -23,15 +25,16 @@ use num_traits::Float;
 /// # Ok::<(), tokenloss_core::Error>(())
 /// ```
 ///
-/// **Source.** Malkin et al. 2022 (arXiv 2201.13259); for sequences, with `beta`, Jain et al. 2023 (arXiv 2210.12765).
+/// **Source.** Malkin et al. 2022 (arXiv 2201.13259); for sequences, with `beta`, Jain et al. 2023 (arXiv
+/// 2210.12765).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrajectoryBalance {
     pub(crate) beta: f32,
 }
 
 impl TrajectoryBalance {
-    /// `log Z` of the sequences of one prompt as their mean says, `mean(beta reward - log_p)`: the one for which their losses are
-    /// least. Held where the gradient is taken, it makes trajectory balance VarGrad.
+    /// `log Z` of the sequences of one prompt as their mean says, `mean(beta reward - log_p)`: the one for
+    /// which their losses are least. Held where the gradient is taken, it makes trajectory balance VarGrad.
     ///
     /// # Errors
     /// * [`Error::TooFew`] if there are no sequences.

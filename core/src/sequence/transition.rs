@@ -12,8 +12,8 @@ pub struct Transition<T> {
     pub lse: T,
     /// That of the row after it; none after the last token of a sequence.
     pub next_lse: Option<T>,
-    /// How much it counts as a demonstration beside what it counts in the mean over all transitions: 0 for one that the
-    /// model generated, all transitions over demonstrated ones for one of the data.
+    /// How much it counts as a demonstration beside what it counts in the mean over all transitions: 0 for
+    /// one that the model generated, all transitions over demonstrated ones for one of the data.
     pub demonstration: T,
 }
 

@@ -8,13 +8,13 @@ use num_traits::Float;
 /// L = (1 - P^(1 - q)) / (1 - q)        slope = -P^(1 - q)
 /// ```
 ///
-/// `q = 1` is maximum likelihood, `q = 0` the expected reward of a verifier that accepts this sequence alone. The smaller `q`, the
-/// slower an unlikely sequence is learned, and the less its noise is.
+/// `q = 1` is maximum likelihood, `q = 0` the expected reward of a verifier that accepts this sequence alone.
+/// The smaller `q`, the slower an unlikely sequence is learned, and the less its noise is.
 ///
 /// **Domain.** `q` from 0 to 1.
 ///
-/// **Numerics.** As [`Power`](struct@crate::Power) at `alpha = 1 - q`. The probability of a long sequence is small: where
-/// `(1 - q) log_p` is below -87, the slope is 0 in f32.
+/// **Numerics.** As [`Power`](struct@crate::Power) at `alpha = 1 - q`. The probability of a long sequence is
+/// small: where `(1 - q) log_p` is below -87, the slope is 0 in f32.
 ///
 /// ```
 /// use tokenloss_core::sequence::{Response, SequenceObjective, Tsallis};

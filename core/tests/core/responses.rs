@@ -1,5 +1,5 @@
-//! Every listed objective of sequences, pairs and groups in one shape, and what to try it with: a new line in the list is under
-//! every test of [`suite`] and [`golden`].
+//! Every listed objective of sequences, pairs and groups in one shape, and what to try it with: a new line in
+//! the list is under every test of [`suite`] and [`golden`].
 
 use crate::draw::{cases, within};
 use num_traits::Float;
@@ -159,8 +159,8 @@ impl Line {
     }
 }
 
-/// Sequences as they come: of all lengths, from sure to hopeless, near a reference and far from it. All numbers are values
-/// of f32. `rewards` are in descending order, and often equal.
+/// Sequences as they come: of all lengths, from sure to hopeless, near a reference and far from it. All
+/// numbers are values of f32. `rewards` are in descending order, and often equal.
 pub(crate) fn responses(count: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<Response<f32>>> {
     let response = (
         prop_oneof![Just(1u16), 1u16..300],
@@ -231,8 +231,8 @@ fn numbers(loss: f64, slopes: impl Iterator<Item = f64>) -> impl Iterator<Item =
     std::iter::once(loss).chain(slopes)
 }
 
-/// What loss and slopes may be off by where every number, parameters too, is rounded to `ulp` of itself: what they change by if
-/// each changes by 4 of these, and 16 operations of one unit each on what is no difference.
+/// What loss and slopes may be off by where every number, parameters too, is rounded to `ulp` of itself: what
+/// they change by if each changes by 4 of these, and 16 operations of one unit each on what is no difference.
 pub(crate) fn condition(
     line: Line,
     values: [f32; MAX_PARAMETERS],

@@ -104,7 +104,8 @@ proptest! {
         prop_assert_eq!(ImplicitJs::new(beta, -0.5).unwrap().of_sequence(&there).slope, slope);
     }
 
-    /// `log Z` is where the sum of the slopes, its own derivative, is 0; there trajectory balance is a variance.
+    /// `log Z` is where the sum of the slopes, its own derivative, is 0; there trajectory balance is a
+    /// variance.
     #[test]
     fn the_estimated_log_z_is_the_best(drawn in responses(1usize..6), beta in 0.01f32..10.0) {
         let mut responses = double(&drawn);

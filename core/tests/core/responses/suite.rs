@@ -19,8 +19,8 @@ enum Difference {
     Kink,
 }
 
-/// A loss may vary as fast as its parameters say, so the step is lowered until the two agree to the `noise` of the loss, as long
-/// as that tells anything. Steps are powers of two: `log_p` and they are added exactly.
+/// A loss may vary as fast as its parameters say, so the step is lowered until the two agree to the `noise`
+/// of the loss, as long as that tells anything. Steps are powers of two: `log_p` and they are added exactly.
 fn difference(judge: &dyn Judge, group: &[Response<f64>], gap: f64, at: usize, noise: f64) -> Difference {
     let (value, slopes) = judge.of(group, gap);
     let scale = slopes.iter().map(|slope| slope.abs()).sum::<f64>();

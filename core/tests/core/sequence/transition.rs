@@ -11,7 +11,8 @@ const STEP: f64 = 3e-4;
 proptest! {
     #![proptest_config(cases(300))]
 
-    /// By every logit of both rows. The loss is quadratic in what it takes of them; a shift of all logits changes it.
+    /// By every logit of both rows. The loss is quadratic in what it takes of them; a shift of all logits
+    /// changes it.
     #[test]
     fn partials_are_derivatives_of_the_loss(row in prop::collection::vec(-4.0f64..4.0, 5), next in prop::collection::vec(-4.0f64..4.0, 5),
         alpha in 0.1f32..10.0, gamma in 0.0f32..=1.0, demonstration in 0.0f64..2.0, last in any::<bool>()) {
