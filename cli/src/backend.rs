@@ -6,8 +6,8 @@ use tokenloss::cpu::{Cpu, Level};
 #[cfg(feature = "gpu")]
 use tokenloss::wgpu::{Gpu, GpuError, TimedGradient};
 use tokenloss::{
-    Backend, Batch, Dtype, Element, Evaluate, EvaluateLinear, Linear, LinearBackend, LinearGradients,
-    LinearOptions, Logits, Objective, Outputs, Reduction, RowSummary, Shape, Totals,
+    Backend, Batch, Composite, Dtype, Element, Evaluate, EvaluateLinear, Linear, LinearBackend,
+    LinearGradients, LinearOptions, Logits, Outputs, Reduction, RowSummary, Shape, Totals,
 };
 
 /// The backends by name.
@@ -87,7 +87,7 @@ impl Engine {
     /// [`Evaluate::evaluate`] on whichever backend this is.
     pub(crate) fn evaluate<E: Element>(
         &self,
-        objective: &Objective,
+        objective: &Composite,
         reduction: Reduction,
         batch: &Batch<'_>,
         logits: Logits<'_, E>,
@@ -117,7 +117,7 @@ impl Engine {
     /// [`EvaluateLinear::evaluate_linear`] on whichever backend this is.
     pub(crate) fn evaluate_linear<E: Element>(
         &self,
-        objective: &Objective,
+        objective: &Composite,
         reduction: Reduction,
         linear: &Linear<'_, E>,
         options: &LinearOptions,
@@ -153,7 +153,7 @@ impl Engine {
     /// caller times itself.
     pub(crate) fn time_on_device(
         &self,
-        objective: &Objective,
+        objective: &Composite,
         shape: Shape,
         dtype: Dtype,
         timed: Timed,

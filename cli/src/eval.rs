@@ -3,6 +3,7 @@
 use crate::backend::Choice;
 use crate::files::{Input, Matrix, Output, Stored, write_tensors};
 use crate::linear::{StoredLinear, Tiling};
+use crate::map::Map;
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args, ValueEnum};
@@ -11,7 +12,8 @@ use serde_json::json;
 use std::path::PathBuf;
 use tokenloss::half::{bf16, f16};
 use tokenloss::{
-    Batch, Denominator, Dtype, LinearGradients, Logits, NonFinite, Outputs, Reduction, Shape, Totals,
+    Batch, Composite, Denominator, Dtype, LinearGradients, Logits, NonFinite, Outputs, Reduction, Shape,
+    Totals,
 };
 
 /// Options of `tokenloss eval`.
@@ -39,9 +41,11 @@ pub(crate) struct Eval {
     dbias: bool,
     #[command(flatten)]
     tiling: Tiling,
-    /// The objective, such as nll, power:alpha=1 or thresholded:inner=nll,lo=0.2
+    /// The objective, such as nll, power:alpha=1, thresholded:inner=nll,lo=0.2 or 'nll + z_loss:lambda=0.001'
     #[arg(long, value_name = "SPEC")]
     objective: String,
+    #[command(flatten)]
+    map: Map,
     #[command(flatten)]
     backend: Choice,
     /// Convert logits, or hidden states and head, first; their own type by default
@@ -169,7 +173,7 @@ impl Eval {
     }
 
     fn run_as<E: Stored>(&self, input: &Input, source: &Source<'_>) -> Result<()> {
-        let spec = Spec::parse(&self.objective)?;
+        let spec = Spec::parse_sum(&self.objective)?;
         let reduction = reduction(&self.denominator)?;
         let (rows, vocab, name) = match source {
             Source::Logits(matrix) => (matrix.rows, matrix.columns, input.name().to_string()),
@@ -182,6 +186,9 @@ impl Eval {
         let mut batch = Batch::new(shape, &targets).with_context(named)?;
         if let Some(weights) = &weights {
             batch = batch.with_weights(weights).with_context(named)?;
+        }
+        if let Some(map) = self.map.of()? {
+            batch = batch.with_map(map).with_context(named)?;
         }
         batch = batch.with_non_finite(match self.non_finite {
             OnNonFinite::Error => NonFinite::Error,
@@ -232,7 +239,7 @@ impl Eval {
 
     fn report(
         &self,
-        spec: &Spec,
+        spec: &Spec<Composite>,
         backend: &str,
         dtype: Dtype,
         shape: Shape,

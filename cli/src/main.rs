@@ -8,6 +8,7 @@ mod draw;
 mod eval;
 mod files;
 mod linear;
+mod map;
 mod objectives;
 mod place;
 mod progress;

@@ -1,15 +1,23 @@
 //! Objectives as the user writes them.
 
 use anyhow::{Result, anyhow};
-use tokenloss::Objective;
+use tokenloss::{Composite, Objective};
 
 /// An objective with the text it was read from, which is shorter than its full form.
 #[derive(Debug, Clone)]
-pub(crate) struct Spec {
+pub(crate) struct Spec<O = Objective> {
     /// As written.
     pub(crate) text: String,
     /// As read.
-    pub(crate) objective: Objective,
+    pub(crate) objective: O,
+}
+
+impl Spec<Composite> {
+    /// Reads a sum of objectives.
+    pub(crate) fn parse_sum(text: &str) -> Result<Self> {
+        let objective = Composite::parse(text).map_err(|error| anyhow!("{error}"))?;
+        Ok(Self { text: text.to_owned(), objective })
+    }
 }
 
 impl Spec {

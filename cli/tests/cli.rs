@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tokenloss::half::{bf16, f16};
-use tokenloss::{Batch, Element, Objective, Reduction, RowSummary, Shape, reference};
+use tokenloss::{Batch, Composite, Element, LogitMap, Objective, Reduction, RowSummary, Shape, reference};
 
 /// A folder of the test's own.
 fn folder(test: &str) -> PathBuf {
@@ -135,14 +135,18 @@ fn floats(values: &[f32], dtype: Dtype) -> Vec<u8> {
 
 /// The oracle's losses, log_p, gradient and loss.
 fn oracle(spec: &str, values: &[f32]) -> (Vec<f64>, Vec<f64>, Vec<f64>, f64) {
+    oracle_of(spec, LogitMap::default(), values)
+}
+
+fn oracle_of(spec: &str, map: LogitMap<'_>, values: &[f32]) -> (Vec<f64>, Vec<f64>, Vec<f64>, f64) {
     let wide: Vec<f64> = values.iter().map(|&z| f64::from(z)).collect();
     let batch = Batch::new(Shape::new(ROWS, VOCAB).unwrap(), &TARGETS).unwrap();
-    let batch = batch.with_weights(&WEIGHTS).unwrap();
+    let batch = batch.with_weights(&WEIGHTS).unwrap().with_map(map).unwrap();
     let (mut losses, mut dlogits) = (vec![0.0; ROWS], vec![0.0; ROWS * VOCAB]);
     let mut summaries = vec![RowSummary::nan(); ROWS];
     let results =
         reference::Results { losses: &mut losses, summaries: &mut summaries, dlogits: &mut dlogits };
-    let objective = Objective::parse(spec).unwrap();
+    let objective = Composite::parse(spec).unwrap();
     let totals = reference::evaluate(&objective, Reduction::default(), &batch, &wide, results).unwrap();
     let log_p = summaries.iter().map(|summary| summary.target.log_p).collect();
     (losses, log_p, dlogits, totals.loss())
@@ -181,6 +185,44 @@ fn eval_agrees_with_the_oracle() {
     assert!(
         table.contains("power:alpha=1") && table.contains("4 valid, 4 kept, 3 live, 1 ignored"),
         "{table}"
+    );
+}
+
+#[test]
+fn eval_adds_objectives_up_and_maps_logits() {
+    let folder = folder("sums");
+    let values = logits(ROWS * VOCAB);
+    write_logits(&folder.join("in.safetensors"), &values);
+    let softcap = LogitMap::softcap(4.0).unwrap().with_scale(0.5).unwrap().with_margin(-0.25).unwrap();
+    for (options, map) in [
+        ("", LogitMap::default()),
+        ("--softcap 4 --temperature 2 --margin -0.25", softcap),
+        ("--stable-max", LogitMap::stable_max()),
+    ] {
+        for spec in ["label_smoothing:epsilon=0.1", "nll+z_loss:lambda=0.01+entropy:lambda=-0.1"] {
+            let options =
+                format!("eval --logits in.safetensors --objective {spec} {options} --out out.safetensors");
+            let report = json(&folder, &format!("{options} --json"));
+            let (losses, log_p, dlogits, loss) = oracle_of(spec, map, &values);
+            let out = folder.join("out.safetensors");
+            close("losses", &read_f32(&out, "losses", &[ROWS]), &losses, 1e-5);
+            close("log_p", &read_f32(&out, "log_p", &[ROWS]), &log_p, 1e-5);
+            close("dlogits", &read_f32(&out, "dlogits", &[ROWS, VOCAB]), &dlogits, 1e-5);
+            assert!(
+                (report["loss"].as_f64().unwrap() - loss).abs() <= 1e-5 * (1.0 + loss.abs()),
+                "{options}"
+            );
+        }
+    }
+    let eval = |options: &str| {
+        format!("eval --logits in.safetensors --objective nll {options} --out out.safetensors")
+    };
+    fails(&folder, &eval("--temperature 0"), &["temperature: 0"]);
+    fails(&folder, &eval("--softcap -1"), &["cap: value 0 is -1, expected a positive normal number"]);
+    fails(
+        &folder,
+        "eval --logits in.safetensors --objective nll+nothing --out out.safetensors",
+        &["no objective is called 'nothing'"],
     );
 }
 

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 use tokenloss::cpu::bare_products;
 use tokenloss::half::{bf16, f16};
-use tokenloss::{Batch, Dtype, Linear, LinearGradients, Outputs, Reduction, Shape, check_dim};
+use tokenloss::{Batch, Composite, Dtype, Linear, LinearGradients, Outputs, Reduction, Shape, check_dim};
 
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ struct Timing {
 
 impl Bench {
     /// Times the linear form. The bare products are the CPU backend's own; the GPU is timed beside its forward pass.
-    pub(super) fn run_linear(&self, engine: &Engine, spec: &Spec, shape: Shape) -> Result<()> {
+    pub(super) fn run_linear(&self, engine: &Engine, spec: &Spec<Composite>, shape: Shape) -> Result<()> {
         let (what, reference, note) = match engine {
             Engine::Cpu(_) => (&WHAT[..], 0, ""),
             #[cfg(feature = "gpu")]
@@ -104,7 +104,7 @@ impl Bench {
     fn time_linear<E: Stored>(
         &self,
         engine: &Engine,
-        spec: &Spec,
+        spec: &Spec<Composite>,
         shape: Shape,
         what: &[(Timed, &'static str)],
         reference: usize,

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::time::Instant;
 use tokenloss::half::{bf16, f16};
-use tokenloss::{Batch, Logits, Objective, Outputs, Reduction, Shape};
+use tokenloss::{Batch, Composite, Logits, Outputs, Reduction, Shape};
 
 /// Options of `tokenloss bench`.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ impl Bench {
     /// Runs it.
     pub(crate) fn run(self) -> Result<()> {
         ensure!(self.runs > 0, "runs: expected at least 1, got 0");
-        let spec = Spec::parse(&self.objective)?;
+        let spec = Spec::parse_sum(&self.objective)?;
         let engine = self.backend.open()?;
         let shape = Shape::new(self.rows, self.vocab)?;
         if self.linear {
@@ -78,7 +78,7 @@ impl Bench {
         }
     }
 
-    fn run_logits(&self, engine: &Engine, spec: &Spec, shape: Shape) -> Result<()> {
+    fn run_logits(&self, engine: &Engine, spec: &Spec<Composite>, shape: Shape) -> Result<()> {
         let timings = match self.dtype {
             Format::F32 => time::<f32>(engine, &spec.objective, shape, self.runs),
             Format::F16 => time::<f16>(engine, &spec.objective, shape, self.runs),
@@ -155,7 +155,7 @@ const WHAT: [(Timed, &str); 4] = [
     (Timed::LossesOnly, "losses only"),
 ];
 
-fn time<E: Stored>(engine: &Engine, objective: &Objective, shape: Shape, runs: usize) -> Result<Vec<Timing>> {
+fn time<E: Stored>(engine: &Engine, objective: &Composite, shape: Shape, runs: usize) -> Result<Vec<Timing>> {
     let mut host: Option<Host<E>> = None;
     let medians = medians(runs, WHAT.len(), |which| {
         let (timed, _) = WHAT[which];
@@ -202,7 +202,7 @@ impl<E: Stored> Host<E> {
         Self { shape, logits, out, targets, losses: vec![0.0; rows] }
     }
 
-    fn time(&mut self, engine: &Engine, objective: &Objective, timed: Timed) -> Result<f64> {
+    fn time(&mut self, engine: &Engine, objective: &Composite, timed: Timed) -> Result<f64> {
         let vocab = self.shape.vocab();
         if timed == Timed::InPlace {
             copy(&self.logits, &mut self.out, vocab);

@@ -193,7 +193,7 @@ impl Model {
         let batch = Batch::new(Shape::new(rows, vocab)?, labels)?;
         let logits = Logits::InPlace(&mut work.logits[..rows * vocab]);
         let reduction = Reduction::Mean(Denominator::Kept);
-        engine.evaluate(objective, reduction, &batch, logits, Outputs::default())?;
+        engine.evaluate(&(*objective).into(), reduction, &batch, logits, Outputs::default())?;
 
         let Layout { embedding, w1, b1, w2, b2 } = work.layout.clone();
         let dlogits = view(&work.logits, rows, vocab);
