@@ -22,7 +22,7 @@ struct Params {
   classes: u32,          // the whole vocabulary
   row_tolerance: f32,
   unused: u32,
-  objective: array<vec4<f32>, 2>,
+  objective: array<vec4<f32>, 6>,
 }
 
 const FLAG_WEIGHTS = 1u;       // rows have weights

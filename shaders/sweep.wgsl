@@ -62,15 +62,17 @@ const PUSH_LIVE = 2u;
 struct Push {
   kind: u32,
   target_column: u32,
-  target_gradient: f32,
+  target_gradient: f32,  // without what mean and energy add
   max: f32,
   factor: f32,           // d_lse / (1 + tail)
   entropy_factor: f32,   // d_entropy / (1 + tail)
   centre: f32,           // lse - entropy
+  mean: f32,             // d_mean / count
+  energy: f32,           // 2 d_energy
 }
 
 fn push_of(kind: u32) -> Push {
-  return Push(kind, NO_COLUMN, 0.0, 0.0, 0.0, 0.0, 0.0);
+  return Push(kind, NO_COLUMN, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
 }
 
 fn push_live(target_column: u32, summary: RowSummary, partials: RowPartials) -> Push {
@@ -81,17 +83,21 @@ fn push_live(target_column: u32, summary: RowSummary, partials: RowPartials) -> 
   return Push(
     PUSH_LIVE,
     target_column,
-    row_partials_target_gradient(partials, summary),
+    row_partials_soft_target(partials, summary),
     summary.stats.max,
     partials.d_lse / sum,
     partials.d_entropy / sum,
     row_stats_lse(summary.stats) - row_stats_entropy(summary.stats),
+    row_partials_of_mean(partials, summary.stats),
+    2.0 * partials.d_energy,
   );
 }
 
 // Writes one lane's share of a row's gradient.
 fn sweep_gradient(span: Span, lane: u32, push: Push) {
   let constant = select(0u, NAN_WORD, push.kind == PUSH_NAN);
+  let has_entropy = !is_zero(push.entropy_factor);
+  let has_affine = !is_zero(push.mean) || !is_zero(push.energy);
   for (var block = lane; block < span.blocks; block += WG) {
     var gradient = vec4<u32>(constant);
     if (push.kind == PUSH_LIVE) {
@@ -103,13 +109,16 @@ fn sweep_gradient(span: Span, lane: u32, push: Push) {
         let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);
         let share = select(vec4<f32>(0.0), exp_neg4(min(max(z - push.max, vec4<f32>(FAR_BELOW)), vec4<f32>(0.0))), present);
         var value = share * push.factor;
-        if (push.entropy_factor != 0.0) {
+        if (has_entropy) {
           let spread = max(z - push.centre, vec4<f32>(FAR_BELOW));
           value = share * (push.factor - push.entropy_factor * spread);
           value = select(vec4<f32>(0.0), value, share != vec4<f32>(0.0));
         }
         let at_target = columns_of(span, block, part) == vec4<u32>(push.target_column);
         value = select(value, vec4<f32>(push.target_gradient), at_target);
+        if (has_affine) {
+          value += select(vec4<f32>(0.0), push.mean + push.energy * z, present);
+        }
         gradient |= pack(value, part);
       }
     }

@@ -46,20 +46,13 @@ fn judge_row(row: u32, goal: i32, span: Span, stats: RowStats) -> Push {
     status = STATUS_NO_MASS;
   }
   if (status != STATUS_FINE) {
-    // A probability of 2 lies in no gate's interval: whether the row counts as kept is what the objective says.
-    let kept = judge(RowSummary(row_stats_empty(), TargetProb(0.6931472, -1.0))).kept;
-    record_write_nan(row, status, params.nan, params.nan, u32(kept));
+    record_write_nan(row, status, params.nan, params.nan, u32(judge(row_summary_bad()).kept));
     return push_of(PUSH_NAN);
   }
 
   let column = u32(goal);
   let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
-  let bits = vec4<u32>(unpack(words, column % PER_WORD).x);
-  var prob = TargetProb(bitcast<f32>(bits.x), 1.0);   // -infinity: masked
-  if (!is_masked(bits).x) {
-    prob = row_stats_target(stats, bitcast<f32>(bits.x));
-  }
-  let summary = RowSummary(stats, prob);
+  let summary = row_summary(stats, unpack(words, column % PER_WORD).x);
   let eval = judge(summary);
   record_write(row, status, summary, eval);
   return push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));

@@ -1,5 +1,5 @@
 // What a tile's columns know of a row, merged into its record. Until the row is judged, the record's status is the
-// first bad column of the whole vocabulary, plus 1, and its last two words are the target's logit.
+// first bad column of the whole vocabulary, plus 1, and its last two words are the target's logit and whether it was seen.
 
 var<workgroup> target_shared: i32;
 
@@ -37,13 +37,8 @@ fn part_merge(row: u32, goal: i32, span: Span, tile_stats: RowStats) {
   var goal_seen = 0u;
   if ((params.flags & FLAG_FIRST) == 0u) {
     let status = records[at + RECORD_STATUS];
-    let before = RowStats(
-      record_f32(row, RECORD_MAX),
-      record_f32(row, RECORD_TAIL),
-      record_f32(row, RECORD_MOMENT),
-      records[at + RECORD_ARGMAX],
-      select(status - 1u, NO_COLUMN, status == STATUS_FINE),
-    );
+    var before = record_stats(row);
+    before.bad = select(status - 1u, NO_COLUMN, status == STATUS_FINE);
     stats = row_stats_merge(before, stats);
     goal_logit = records[at + RECORD_TARGET_LOGIT];
     goal_seen = records[at + RECORD_LIVE];
@@ -55,10 +50,7 @@ fn part_merge(row: u32, goal: i32, span: Span, tile_stats: RowStats) {
     goal_seen = 1u;
   }
   records[at + RECORD_STATUS] = select(stats.bad + 1u, STATUS_FINE, stats.bad == NO_COLUMN);
-  records[at + RECORD_ARGMAX] = stats.argmax;
-  records[at + RECORD_MAX] = bitcast<u32>(stats.max);
-  records[at + RECORD_TAIL] = bitcast<u32>(stats.tail);
-  records[at + RECORD_MOMENT] = bitcast<u32>(stats.moment);
+  record_write_stats(row, stats);
   records[at + RECORD_TARGET_LOGIT] = goal_logit;
   records[at + RECORD_LIVE] = goal_seen;
 }

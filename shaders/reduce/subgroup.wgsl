@@ -8,7 +8,8 @@ var<workgroup> merged: array<RowStats, WG>;
 fn subgroup_merge(stats: RowStats) -> RowStats {
   let top = subgroupMax(stats.max);
   let argmax = subgroupMin(select(NO_COLUMN, stats.argmax, stats.max == top));
-  let delta = max(stats.max - top, FAR_BELOW);
+  let gap = stats.max - top;
+  let delta = max(gap, FAR_BELOW);
   let share = exp_neg(delta);
   let mass = 1.0 + stats.tail;
   var tail = share * mass;
@@ -20,10 +21,16 @@ fn subgroup_merge(stats: RowStats) -> RowStats {
     tail = stats.tail;
     moment = stats.moment;
   }
-  let tails = subgroupAdd(tail);
-  let moments = subgroupAdd(moment);
-  let bad = subgroupMin(stats.bad);
-  return RowStats(top, select(tails, -1.0, argmax == NO_COLUMN), moments, argmax, bad);
+  var all = RowStats(top, subgroupAdd(tail), subgroupAdd(moment), 0.0, 0.0, 0.0, 0u, argmax, subgroupMin(stats.bad));
+  all.tail = select(all.tail, -1.0, argmax == NO_COLUMN);
+  if (HAS_MOMENTS) {
+    all.collision = subgroupAdd(share * share * stats.collision);
+    // From nothing to a maximum may be an infinite way, and 0 times that is not 0.
+    all.spread = subgroupAdd(select(stats.spread + gap * f32(stats.count), 0.0, stats.argmax == NO_COLUMN));
+    all.energy = subgroupAdd(stats.energy);
+    all.count = subgroupAdd(stats.count);
+  }
+  return all;
 }
 
 fn reduce(stats: RowStats, lane: u32, subgroup: u32, subgroup_lane: u32) -> RowStats {

@@ -56,15 +56,15 @@ pub const STATUS_NO_MASS: u32 = 0xffff_ffff;
 pub const STATUS_BAD_TARGET: u32 = 0xffff_fffe;
 
 /// 32-bit words of a row's record.
-pub const RECORD_WORDS: usize = 16;
+pub const RECORD_WORDS: usize = 22;
 
 /// 32-bit words of the totals: `loss_sum` f32, `weight_sum` f32, `valid` u32, `kept` u32, `ignored` u32,
 /// `denominator` f32, `scale` f32 (1 / denominator, or 0 where that is 0), the number of rows with a NaN loss, u32,
 /// and `live` u32, the rows whose partials, times their weight, are not 0.
 pub const TOTALS_WORDS: usize = 9;
 
-/// What a GPU knows of one row, [`RECORD_WORDS`] words; the last two are used by the linear form alone. An ignored row has loss 0 and
-/// no partials; a row whose status is not 0 is NaN throughout.
+/// What a GPU knows of one row, [`RECORD_WORDS`] words. An ignored row has loss 0 and no partials; a row whose status is not
+/// 0 is NaN throughout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Record {
     /// The objective's value, before weight and reduction. Word 0.
@@ -89,16 +89,28 @@ pub struct Record {
     pub tail: f32,
     /// `sum_j exp(z_j - max) (z_j - max)`. Word 10.
     pub moment: f32,
-    /// The loss's derivative by the target's logit, before weight and reduction. Word 11.
+    /// `sum_j exp(z_j - max)^2`. Words 11 to 14 are 0 where the objective does not look at them.
+    pub collision: f32,
+    /// `sum_j (z_j - max)` over the logits that have mass. Word 12.
+    pub spread: f32,
+    /// `sum_j z_j^2` over the same. Word 13.
+    pub energy: f32,
+    /// Logits that have mass. Word 14, u32.
+    pub count: u32,
+    /// The loss's derivative by the target's logit, before weight and reduction. Word 15.
     pub d_target: f32,
-    /// By the log-sum-exp. Word 12.
+    /// By the log-sum-exp. Word 16.
     pub d_lse: f32,
-    /// By the entropy. Word 13.
+    /// By the entropy. Word 17.
     pub d_entropy: f32,
-    /// The target's logit, where the linear form has not judged the row yet. Word 14.
+    /// By the mean of the logits that have mass. Word 18.
+    pub d_mean: f32,
+    /// By the energy. Word 19.
+    pub d_energy: f32,
+    /// The target's logit. Word 20.
     pub target_logit: f32,
-    /// Where the linear form has not judged the row yet: whether its target was seen. Later: whether the row was pushed
-    /// back. Word 15, 0 or 1.
+    /// In the linear form: until the row is judged, whether its target was seen; later, whether the row was pushed back.
+    /// Word 21, 0 or 1.
     pub live: bool,
 }
 
@@ -118,11 +130,17 @@ impl Record {
             max: float(8),
             tail: float(9),
             moment: float(10),
-            d_target: float(11),
-            d_lse: float(12),
-            d_entropy: float(13),
-            target_logit: float(14),
-            live: words[15] != 0,
+            collision: float(11),
+            spread: float(12),
+            energy: float(13),
+            count: words[14],
+            d_target: float(15),
+            d_lse: float(16),
+            d_entropy: float(17),
+            d_mean: float(18),
+            d_energy: float(19),
+            target_logit: float(20),
+            live: words[21] != 0,
         }
     }
 
@@ -140,9 +158,15 @@ impl Record {
             self.max.to_bits(),
             self.tail.to_bits(),
             self.moment.to_bits(),
+            self.collision.to_bits(),
+            self.spread.to_bits(),
+            self.energy.to_bits(),
+            self.count,
             self.d_target.to_bits(),
             self.d_lse.to_bits(),
             self.d_entropy.to_bits(),
+            self.d_mean.to_bits(),
+            self.d_energy.to_bits(),
             self.target_logit.to_bits(),
             u32::from(self.live),
         ]
@@ -192,7 +216,7 @@ pub struct Params {
 
 impl Params {
     /// Bytes of the uniform.
-    pub const BYTES: usize = 112;
+    pub const BYTES: usize = 4 * (20 + crate::MAX_SHADER_PARAMETERS);
 
     /// The uniform's content.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {

@@ -3,9 +3,9 @@
 //! The WGSL of tokenloss and how it is put together. No device, no dependency on a graphics library: the result
 //! is text.
 //!
-//! A shader is the concatenation of small files: arithmetic, the row (the twin of `core/src/row.rs`), one
-//! objective (the twin of `core/src/objective/<name>.rs`), the storage type, the width of a load, where the
-//! gradient goes, how lanes are merged, and a kernel. There is no preprocessor: each choice is a file that
+//! A shader is the concatenation of small files: arithmetic, the row (the twin of `core/src/row.rs`), the terms of one
+//! objective (the twins of `core/src/objective/<name>.rs`), the statistics that it looks at, the storage type, the width of
+//! a load, where the gradient goes, how lanes are merged, and a kernel. There is no preprocessor: each choice is a file that
 //! declares the same names.
 //!
 //! ```
@@ -35,5 +35,7 @@ pub use layout::{
     Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, TOTALS_WORDS, binding,
     flag,
 };
-pub use objective::{MAX_SHADER_PARAMETERS, ShaderObjective, TOKENS, TooManyParameters, parameters};
+pub use objective::{
+    Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,
+};
 pub use program::{Matrices, Product, Program, Reduce, Store, Tiles, Width};

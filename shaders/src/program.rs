@@ -1,8 +1,8 @@
 //! Which files make a shader.
 
 use crate::ShaderObjective;
-use crate::objective::{NO_OBJECTIVE, judge};
-use tokenloss_core::Dtype;
+use crate::objective::{NoObjective, detail, judge};
+use tokenloss_core::{Detail, Dtype};
 
 /// How many words a lane loads at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,17 +162,27 @@ macro_rules! wgsl {
     };
 }
 
+/// The statistics that are taken. Records always have the entropy.
+fn sums(objective: &dyn ShaderObjective) -> &'static str {
+    match detail(objective) {
+        Detail::Target | Detail::Entropy => wgsl!("detail/entropy"),
+        Detail::Moments => wgsl!("detail/moments"),
+    }
+}
+
 impl Program {
     /// The text, with an objective's twin in it where the program judges.
     pub fn assemble(self, objective: &dyn ShaderObjective) -> String {
         self.assemble_with(&self.judge(objective))
     }
 
-    /// The part of the text that depends on the objective. Together with the program it identifies the text.
+    /// The part of the text that depends on the objective; for [`NoObjective`](crate::NoObjective) all statistics are taken. Together with the program it identifies the text.
     pub fn judge(self, objective: &dyn ShaderObjective) -> String {
         match self {
-            Self::Evaluate { .. } | Self::Judge => judge(objective),
-            Self::Summarise { .. } => NO_OBJECTIVE.to_owned(),
+            Self::Evaluate { .. } => sums(objective).to_owned() + &judge(objective),
+            Self::Summarise { .. } => sums(&NoObjective).to_owned() + &judge(&NoObjective),
+            Self::Judge => judge(objective),
+            Self::Part { .. } => sums(objective).to_owned(),
             _ => String::new(),
         }
     }
@@ -210,6 +220,7 @@ impl Program {
         let head = [wgsl!("params"), wgsl!("math"), wgsl!("row"), wgsl!("objective"), wgsl!("record")];
         let row = |dtype, width, store, reduce| {
             [
+                wgsl!("stats"),
                 of_dtype(dtype),
                 match width {
                     Width::Word => wgsl!("width/word"),
@@ -238,6 +249,7 @@ impl Program {
                 parts.extend([judge, wgsl!("kernel/evaluate")]);
             }
             Self::PushBack { dtype, width, store } => {
+                parts.push(wgsl!("detail/entropy"));
                 parts.extend(row(dtype, width, store, Reduce::Tree));
                 parts.push(wgsl!("kernel/push_back"));
             }
@@ -245,7 +257,7 @@ impl Program {
             Self::Copy => parts.push(wgsl!("kernel/copy")),
             Self::Part { width, reduce } => {
                 parts.extend(row(Dtype::F32, width, Store::None, reduce));
-                parts.push(wgsl!("kernel/part"));
+                parts.extend([judge, wgsl!("kernel/part")]);
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
             Self::Compact => parts.push(wgsl!("kernel/compact")),

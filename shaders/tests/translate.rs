@@ -3,7 +3,7 @@
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
-use tokenloss_core::{AnyToken, Dtype, Nll, Objective, Thresholded};
+use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded};
 use tokenloss_shaders::{Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
 fn programs() -> Vec<Program> {
@@ -35,15 +35,14 @@ fn programs() -> Vec<Program> {
     all
 }
 
-/// Every listed objective, plain and gated.
-fn objectives() -> Vec<Objective> {
-    let mut all = Vec::new();
-    for name in AnyToken::NAMES {
-        let spec = format!("thresholded:inner={name},lo=0.1");
-        all.push(Objective::parse(name).unwrap());
-        all.push(Objective::parse(&spec).unwrap());
-    }
-    all
+/// Every listed objective, plain, gated where it can be, and in sums.
+fn objectives() -> Vec<Composite> {
+    let gated = AnyToken::NAMES.iter().map(|name| format!("thresholded:inner={name},lo=0.1"));
+    let plain = AnyToken::NAMES.iter().chain(AnyRow::NAMES).map(|name| (*name).to_owned());
+    // Terms side by side, so that every pair of neighbours shares a text.
+    let sums = AnyRow::NAMES.windows(MAX_TERMS).map(|names| names.join(" + "));
+    let twice = "thresholded:inner=nll,lo=0.1 + thresholded:inner=focal,lo=0.2 + z_loss + z_loss".to_owned();
+    gated.chain(plain).chain(sums).chain([twice]).map(|spec| Composite::parse(&spec).unwrap()).collect()
 }
 
 fn validate(module: &Module, capabilities: Capabilities) -> Result<ModuleInfo, String> {
@@ -144,7 +143,7 @@ fn cooperative_products_translate_to_metal_and_vulkan() {
 fn every_objective_translates_in_every_evaluate() {
     for program in programs().into_iter().filter(|p| matches!(p, Program::Evaluate { .. })) {
         for objective in objectives() {
-            let spec = objective.to_string().replace([':', ',', '='], "-");
+            let spec = objective.to_string().replace([':', ',', '=', '+', ' '], "-");
             check(&format!("{}-{spec}", file_name(program)), &program.assemble(&objective));
         }
     }
@@ -163,9 +162,54 @@ fn gates_nest_and_share_their_text() {
     check("gates", &program.assemble(&twice));
     assert_eq!(tokenloss_shaders::parameters(&twice).unwrap()[..4], [0.2, 1.0, 0.1, 0.9]);
 
-    let deep = gate_of(gate_of(gate_of(gate_of(gate_of(Nll)))));
-    let error = tokenloss_shaders::parameters(&deep).unwrap_err();
-    assert_eq!(error.to_string(), "objective: 10 parameters with its gates, at most 8 fit");
+    fn nested(depth: usize, inner: &dyn ShaderObjective) -> usize {
+        match depth {
+            0 => tokenloss_shaders::parameters(inner).map_or_else(|e| e.parameters, |_| 0),
+            _ => nested(depth - 1, &gate_of(inner)),
+        }
+    }
+    assert_eq!([nested(12, &Nll), nested(13, &Nll)], [0, 26]);
+    let error = tokenloss_shaders::TooManyParameters { parameters: 26 };
+    assert_eq!(error.to_string(), "objective: 26 parameters with its terms and gates, at most 24 fit");
+}
+
+#[test]
+fn parameters_follow_each_other_term_by_term() {
+    let spec = "thresholded:inner=power,alpha=0.5,lo=0.25,hi=0.75 + target_l2:lambda=2,gamma=3 + idft:beta=4,lambda=1";
+    let sum = Composite::parse(spec).unwrap();
+    let values = tokenloss_shaders::parameters(&sum).unwrap();
+    assert_eq!(values[..8], [0.25, 0.75, 0.5, 2.0, 3.0, 4.0, 1.0, 0.0]);
+    let text = Program::Judge.judge(&sum);
+    for call in [
+        "thresholded(summary.prob, parameter(0u), parameter(1u))",
+        "power(summary.prob, parameter(2u))",
+        "target_l2(summary, parameter(3u), parameter(4u))",
+        "idft(summary, parameter(5u), parameter(6u))",
+    ] {
+        assert!(text.contains(call), "{call} is not in {text}");
+    }
+}
+
+/// Sums over all logits are taken where somebody looks at them, and only there.
+#[test]
+fn a_token_objective_takes_no_moments() {
+    for (spec, moments) in
+        [("nll", false), ("nll + z_loss + entropy", false), ("nll + logit_l2", true), ("deft", true)]
+    {
+        let objective = Composite::parse(spec).unwrap();
+        let evaluate = Program::Evaluate {
+            dtype: Dtype::F32,
+            width: Width::Word,
+            store: Store::None,
+            reduce: Reduce::Tree,
+        };
+        for program in [evaluate, Program::Part { width: Width::Word, reduce: Reduce::Tree }] {
+            let text = program.assemble(&objective);
+            assert!(text.contains(&format!("const HAS_MOMENTS = {moments};")), "{spec}: {program:?}");
+        }
+        let summarise = Program::Summarise { dtype: Dtype::F32, width: Width::Word, reduce: Reduce::Tree };
+        assert!(summarise.assemble(&objective).contains("const HAS_MOMENTS = true;"));
+    }
 }
 
 fn gate_of<O: ShaderObjective>(inner: O) -> Thresholded<O> {
@@ -174,7 +218,7 @@ fn gate_of<O: ShaderObjective>(inner: O) -> Thresholded<O> {
 
 #[test]
 fn every_listed_objective_has_a_twin_of_its_name() {
-    for (name, wgsl) in tokenloss_shaders::TOKENS {
+    for (name, wgsl) in tokenloss_shaders::TOKENS.iter().chain(tokenloss_shaders::ROWS) {
         assert!(wgsl.contains(&format!("fn {name}(")), "{name}.wgsl declares no function of that name");
     }
 }

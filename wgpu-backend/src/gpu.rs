@@ -623,14 +623,21 @@ fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
 
 pub(crate) fn summary_of(record: &Record) -> RowSummary<f64> {
     RowSummary {
-        stats: RowStats {
-            max: record.max.into(),
-            tail: record.tail.into(),
-            moment: record.moment.into(),
-            argmax: record.argmax as u32,
-            ..RowStats::empty()
-        },
+        stats: stats_of(record),
         target: TargetProb { log_p: record.log_p.into(), one_minus_p: record.one_minus_p.into() },
+    }
+}
+
+pub(crate) fn stats_of(record: &Record) -> RowStats<f64> {
+    RowStats {
+        max: record.max.into(),
+        tail: record.tail.into(),
+        moment: record.moment.into(),
+        collision: record.collision.into(),
+        spread: record.spread.into(),
+        energy: record.energy.into(),
+        count: record.count,
+        argmax: record.argmax as u32,
     }
 }
 
@@ -639,12 +646,13 @@ pub(crate) fn partials_of(record: &Record) -> RowPartials<f64> {
         d_target: record.d_target.into(),
         d_lse: record.d_lse.into(),
         d_entropy: record.d_entropy.into(),
-        ..RowPartials::zero()
+        d_mean: record.d_mean.into(),
+        d_energy: record.d_energy.into(),
     }
 }
 
 pub(crate) fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) -> Record {
-    let RowStats { max, tail, moment, argmax, .. } = summary.stats;
+    let RowStats { max, tail, moment, collision, spread, energy, count, argmax } = summary.stats;
     Record {
         loss: 0.0,
         log_p: summary.target.log_p as f32,
@@ -658,10 +666,16 @@ pub(crate) fn record_of(summary: &RowSummary<f64>, partials: &RowPartials<f64>) 
         max: max as f32,
         tail: tail as f32,
         moment: moment as f32,
+        collision: collision as f32,
+        spread: spread as f32,
+        energy: energy as f32,
+        count,
         d_target: partials.d_target as f32,
         d_lse: partials.d_lse as f32,
         d_entropy: partials.d_entropy as f32,
-        target_logit: 0.0,
+        d_mean: partials.d_mean as f32,
+        d_energy: partials.d_energy as f32,
+        target_logit: (summary.target.log_p + summary.stats.lse()) as f32,
         live: false,
     }
 }

@@ -55,7 +55,7 @@ pub struct Job<'a> {
     pub weights: Option<BufferBinding<'a>>,
     /// Where the gradient goes.
     pub gradient: Gradient<'a>,
-    /// Where the rows' [`Record`](tokenloss_shaders::Record)s go, 64 bytes a row.
+    /// Where the rows' [`Record`](tokenloss_shaders::Record)s go, 4 [`RECORD_WORDS`] bytes a row.
     pub records: Option<BufferBinding<'a>>,
     /// Where the totals go, [`TOTALS_WORDS`] words.
     pub totals: Option<BufferBinding<'a>>,
@@ -66,7 +66,7 @@ pub struct Job<'a> {
 pub struct SummariseJob<'a> {
     /// The logits and their targets.
     pub data: Data<'a>,
-    /// Where the rows' [`Record`](tokenloss_shaders::Record)s go, 64 bytes a row. Loss and partials are 0.
+    /// Where the rows' [`Record`](tokenloss_shaders::Record)s go, 4 [`RECORD_WORDS`] bytes a row. Loss and partials are 0.
     pub records: BufferBinding<'a>,
 }
 
@@ -75,7 +75,7 @@ pub struct SummariseJob<'a> {
 pub struct PushBackJob<'a> {
     /// The logits and their targets.
     pub data: Data<'a>,
-    /// Summaries, as `encode_summarise` left them, and partials, which are used as they are: words 11 to 13 of
+    /// Summaries, as `encode_summarise` left them, and partials, which are used as they are: words 15 to 19 of
     /// each record, written by a shader of yours or from the host.
     pub records: BufferBinding<'a>,
     /// Where the gradient goes; [`Gradient::None`] does nothing.

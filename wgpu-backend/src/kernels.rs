@@ -7,7 +7,9 @@ use crate::{CooperativeMatrix, GpuError, Job, PushBackJob, Request, Requirements
 use std::collections::HashMap;
 use std::sync::Mutex;
 use tokenloss_core::{Denominator, Reduction};
-use tokenloss_shaders::{Params, Program, ShaderObjective, Store, Width, binding, flag, parameters};
+use tokenloss_shaders::{
+    NoObjective, Params, Program, ShaderObjective, Store, Width, binding, flag, parameters,
+};
 
 /// Bytes of the number of listed rows, as a uniform.
 pub(crate) const COUNT_BYTES: u64 = 16;
@@ -116,7 +118,11 @@ impl Kernels {
             limits.max_compute_invocations_per_workgroup.into(),
         )?;
         enough("max_compute_workgroup_size_x", 64, limits.max_compute_workgroup_size_x.into())?;
-        enough("max_compute_workgroup_storage_size", 8192, limits.max_compute_workgroup_storage_size.into())?;
+        enough(
+            "max_compute_workgroup_storage_size",
+            10_240,
+            limits.max_compute_workgroup_storage_size.into(),
+        )?;
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tokenloss nothing"),
@@ -251,7 +257,7 @@ impl Kernels {
         )?;
         let (dtype, reduce) = (job.data.dtype, self.variant.reduce());
         let summarise = |width| Program::Summarise { dtype, width, reduce };
-        let judge = summarise(Width::Vec4).judge(&tokenloss_core::Nll);
+        let judge = summarise(Width::Vec4).judge(&NoObjective);
         let mut dispatches = Vec::new();
         self.plan_rows(&parts, &summarise, &judge, Params::default(), &mut dispatches)?;
         self.record(encoder, &dispatches)

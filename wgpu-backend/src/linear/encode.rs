@@ -9,7 +9,7 @@ use crate::{GpuError, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction};
 use tokenloss_shaders::{
-    Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
+    NoObjective, Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
 };
 
 /// Lanes of a product's workgroup: each computes 4 x 4 of its 64 x 64 sums.
@@ -87,6 +87,7 @@ impl Kernels {
         )?;
         let objective = parameters(job.objective)?;
         let judge = Program::Judge.judge(job.objective);
+        let sums = self.part().judge(job.objective);
         let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
         let call = Call {
             kernels: self,
@@ -94,6 +95,7 @@ impl Kernels {
             parts: &parts,
             scratch: &scratch,
             judge: &judge,
+            sums: &sums,
             base: Params {
                 objective,
                 flags: weights,
@@ -146,9 +148,16 @@ impl Kernels {
         let records = (Some(&job.records), None);
         let parts = Parts::new(&job.data, &gradients, None, records, (None, scratch.totals.as_ref()))?;
         let base = Params { classes: job.data.vocab as u32, ..Params::default() };
-        let non_finite = NonFinite::Error;
-        let call =
-            Call { kernels: self, plan, parts: &parts, scratch: &scratch, judge: "", base, non_finite };
+        let call = Call {
+            kernels: self,
+            plan,
+            parts: &parts,
+            scratch: &scratch,
+            judge: "",
+            sums: &self.part().judge(&NoObjective),
+            base,
+            non_finite: NonFinite::Error,
+        };
         let mut dispatches = Vec::new();
         for chunk in plan.chunks(job.data.rows) {
             call.summarise(&chunk, &mut dispatches);
@@ -175,9 +184,16 @@ impl Kernels {
             row_tolerance: job.options.row_tolerance,
             ..Params::default()
         };
-        let non_finite = job.non_finite;
-        let call =
-            Call { kernels: self, plan, parts: &parts, scratch: &scratch, judge: "", base, non_finite };
+        let call = Call {
+            kernels: self,
+            plan,
+            parts: &parts,
+            scratch: &scratch,
+            judge: "",
+            sums: "",
+            base,
+            non_finite: job.non_finite,
+        };
         let mut dispatches = Vec::new();
         for chunk in plan.chunks(job.data.rows) {
             call.push_back(&chunk, 0, false, &mut dispatches);
@@ -194,6 +210,10 @@ impl Kernels {
         request: &LinearRequest,
     ) -> Result<crate::LinearRequirements, GpuError> {
         crate::linear_requirements(request, self.variant, &self.limits)
+    }
+
+    fn part(&self) -> Program {
+        Program::Part { width: Width::Vec4, reduce: self.variant.reduce() }
     }
 
     fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
@@ -238,7 +258,9 @@ struct Call<'a> {
     plan: Plan,
     parts: &'a Parts<'a>,
     scratch: &'a Scratch,
+    /// The text of the objective, and of the statistics that it looks at.
     judge: &'a str,
+    sums: &'a str,
     base: Params,
     non_finite: NonFinite,
 }
@@ -312,7 +334,11 @@ impl<'a> Call<'a> {
             totals_first,
             ..params
         };
-        let judge = if program == Program::Judge { self.judge } else { "" };
+        let judge = match program {
+            Program::Judge => self.judge,
+            Program::Part { .. } => self.sums,
+            _ => "",
+        };
         into.push(Dispatch {
             program,
             judge,
@@ -355,7 +381,7 @@ impl<'a> Call<'a> {
     /// Logits of the rows that are not ignored, and what is known of each.
     fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
         self.list(chunk, 0, into);
-        let part = Program::Part { width: Width::Vec4, reduce: self.kernels.variant.reduce() };
+        let part = self.kernels.part();
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
             self.logits(chunk, &columns, into);
             let first = if columns.start == 0 { flag::FIRST } else { 0 };
@@ -585,7 +611,8 @@ mod tests {
             })
         };
         let inputs = [2 * ROWS * DIM, 2 * VOCAB * DIM, 4 * ROWS].map(buffer);
-        let outputs = [4 * ROWS * DIM, 4 * VOCAB * DIM, 4 * VOCAB, 64 * ROWS, 36].map(buffer);
+        let outputs =
+            [4 * ROWS * DIM, 4 * VOCAB * DIM, 4 * VOCAB, RECORD_BYTES as usize * ROWS, 36].map(buffer);
         let part = |buffer| {
             let size = wgpu::BufferSize::new(wgpu::Buffer::size(buffer));
             wgpu::BufferBinding { buffer, offset: 0, size }
@@ -647,7 +674,7 @@ mod tests {
 
     #[test]
     fn a_device_with_too_little_workgroup_memory_is_told_so() {
-        let limits = wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..wgpu::Limits::default() };
+        let limits = wgpu::Limits { max_compute_workgroup_storage_size: 10_240, ..wgpu::Limits::default() };
         let description = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
         let kernels = Kernels::new(&wgpu::Device::noop(&description).0).unwrap();
         let request = LinearRequest {
@@ -665,7 +692,7 @@ mod tests {
         };
         assert_eq!(
             kernels.linear_plan(&request).unwrap_err().to_string(),
-            "max_compute_workgroup_storage_size: expected at least 12288, the device has 8192"
+            "max_compute_workgroup_storage_size: expected at least 12288, the device has 10240"
         );
     }
 }

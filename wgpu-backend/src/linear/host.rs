@@ -1,7 +1,7 @@
 //! The linear form on host slices.
 
 use super::job::{LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob};
-use crate::gpu::{partials_of, record_of, records, summary_of, whole};
+use crate::gpu::{partials_of, record_of, records, stats_of, summary_of, whole};
 use crate::kernels::Scale;
 use crate::{Gpu, GpuError, Record, ShaderObjective, words};
 use tokenloss_core::{
@@ -185,11 +185,7 @@ fn part_of<E: Element>(linear: &Linear<'_, E>, row: usize, record: &Record) -> R
         return RowPart::empty();
     }
     // What has no mass is -infinity here, and the lowest finite number there.
-    let mut stats = RowStats::empty();
-    if record.argmax != -1 {
-        let (max, tail, moment) = (record.max.into(), record.tail.into(), record.moment.into());
-        stats = RowStats { max, tail, moment, argmax: record.argmax as u32, ..RowStats::empty() };
-    }
+    let mut stats = if record.argmax == -1 { RowStats::empty() } else { stats_of(record) };
     let fault = record.status.checked_sub(1).map(|column| (column, logit(linear, row, column as usize)));
     if fault.is_some() {
         stats.tail = f64::NAN;

@@ -56,7 +56,7 @@ pub struct LinearJob<'a> {
     pub weights: Option<BufferBinding<'a>>,
     /// Which gradients are wanted.
     pub gradients: LinearBuffers<'a>,
-    /// Where the rows' [`Record`](crate::Record)s go, 64 bytes a row.
+    /// Where the rows' [records](crate::Record) go, 4 [`RECORD_WORDS`](crate::shaders::RECORD_WORDS) bytes a row.
     pub records: Option<BufferBinding<'a>>,
     /// Where the totals go.
     pub totals: Option<BufferBinding<'a>>,
@@ -71,8 +71,9 @@ pub struct LinearJob<'a> {
 pub struct LinearPartsJob<'a> {
     /// Hidden states, head or shard, targets.
     pub data: LinearData<'a>,
-    /// Where the parts go, as records that are not judged: maximum, tail, moment, argmax, the first bad column plus 1 as the
-    /// status, the target's logit and whether it was seen. 64 bytes a row.
+    /// Where the parts go, as records that are not judged: statistics, argmax, the first bad column plus 1 as the
+    /// status, the target's logit and whether it was seen; all statistics are taken. 4
+    /// [`RECORD_WORDS`](crate::shaders::RECORD_WORDS) bytes a row.
     pub records: BufferBinding<'a>,
     /// Budget and chunks.
     pub options: LinearOptions,

@@ -9,7 +9,7 @@ use tokenloss_core::{
 };
 use tokenloss_wgpu::{
     Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements,
-    wgpu,
+    shaders::RECORD_WORDS, wgpu,
 };
 
 /// A job of 4 rows of 8 in one buffer each; what a test changes is wrong.
@@ -29,7 +29,7 @@ impl Bench {
             gpu,
             logits: buffer(gpu, &words_of(&matrix, 8)),
             targets: buffer(gpu, &[0; 4]),
-            records: buffer(gpu, &[0; 64]),
+            records: buffer(gpu, &[0; 4 * RECORD_WORDS]),
             totals: buffer(gpu, &[0; 9]),
         })
     }
@@ -46,7 +46,7 @@ impl Bench {
             reduction: Reduction::default(),
             weights: None,
             gradient: Gradient::InPlace,
-            records: Some(part(&self.records, 0, 64)),
+            records: Some(part(&self.records, 0, 4 * RECORD_WORDS)),
             totals: Some(part(&self.totals, 0, 9)),
         }
     }
@@ -65,8 +65,8 @@ fn bindings_that_do_not_fit() {
     assert_eq!(bench.refused(&job), "targets: expected a binding of at least 16 bytes, got 12");
 
     let mut job = bench.job();
-    job.records = Some(part(&bench.records, 1, 64));
-    assert_eq!(bench.refused(&job), "records: expected a binding of at least 256 bytes, got 252");
+    job.records = Some(part(&bench.records, 1, 4 * RECORD_WORDS));
+    assert_eq!(bench.refused(&job), "records: expected a binding of at least 352 bytes, got 348");
 
     let mut job = bench.job();
     job.data.logits.size = wgpu::BufferSize::new(124);
@@ -122,13 +122,13 @@ fn bindings_that_share_bytes() {
     // Two that are only read may be the same; so may a pool, if nothing overlaps.
     job.data.targets = part(&pool, 32, 4);
     job.weights = Some(part(&pool, 32, 4));
-    job.records = Some(part(&pool, 37, 64));
-    job.totals = Some(part(&pool, 101, 9));
+    job.records = Some(part(&pool, 37, 4 * RECORD_WORDS));
+    job.totals = Some(part(&pool, 37 + 4 * RECORD_WORDS, 9));
     let mut encoder = bench.gpu.device().create_command_encoder(&Default::default());
     bench.gpu.kernels().encode(&mut encoder, &job).unwrap();
     bench.gpu.queue().submit([encoder.finish()]);
 
-    job.totals = Some(part(&pool, 100, 9));
+    job.totals = Some(part(&pool, 36 + 4 * RECORD_WORDS, 9));
     assert_eq!(bench.refused(&job), "records and totals share bytes of a buffer");
 }
 
@@ -154,8 +154,8 @@ fn objectives_that_do_not_compile() {
     job.objective = &Text("fn text(prob: TargetProb) -> TokenEval { return nonsense; }", 0);
     let message = bench.refused(&job);
     assert!(message.starts_with("shader: ") && message.contains("nonsense"), "{message}");
-    job.objective = &Text("", 9);
-    assert_eq!(bench.refused(&job), "objective: 9 parameters with its gates, at most 8 fit");
+    job.objective = &Text("", 25);
+    assert_eq!(bench.refused(&job), "objective: 25 parameters with its terms and gates, at most 24 fit");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_a_shape_takes_is_known_without_a_device() {
     let needs = requirements(&request, Variant::Baseline, &wgpu::Limits::default()).unwrap();
     // 523 rows of 256,512 bytes fit in 128 MiB; one dispatch counts.
     assert_eq!(needs.dispatches, 4096usize.div_ceil(523) + 1);
-    assert_eq!(needs.scratch_bytes, 9 * 256 + 4096 * 64 + 36);
+    assert_eq!(needs.scratch_bytes, 9 * 256 + 4096 * 4 * RECORD_WORDS as u64 + 36);
     assert_eq!(needs.limits.max_buffer_size, 4096 * 128_256 * 2);
     assert!(needs.features.is_empty());
     let wide = Request { shape: Shape::new(2, 50_000_000).unwrap(), dtype: Dtype::F32, ..request };

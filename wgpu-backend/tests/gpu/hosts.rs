@@ -105,7 +105,11 @@ fn an_entropy_partial_is_pushed_back() {
             let batch = Batch::new(Shape::new(rows, vocab).unwrap(), &matrix.targets).unwrap();
             let mut summaries = vec![RowSummary::nan(); rows];
             gpu.summarise(&batch, &matrix.logits, &mut summaries).unwrap();
-            let partials = vec![RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5, ..RowPartials::zero() }; rows];
+            let partials =
+                vec![
+                    RowPartials { d_target: 0.25, d_lse: -0.125, d_entropy: -1.5, ..RowPartials::zero() };
+                    rows
+                ];
             let mut dlogits = vec![f32::NAN; matrix.logits.len()];
             let out = Logits::OutOfPlace { logits: &matrix.logits, dlogits: &mut dlogits };
             gpu.push_back(&batch, out, &summaries, &partials).unwrap();
@@ -190,5 +194,22 @@ fn timings() {
                 ));
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "prints timings, checks nothing"]
+fn costs() {
+    use tokenloss_wgpu::ShaderObjective;
+    let shape = Shape::new(64, 128_256).unwrap();
+    for gpu in gpus() {
+        let least = |objective: &dyn ShaderObjective, gradient| {
+            let seconds = gpu.time_evaluate(objective, shape, Dtype::F32, gradient, 9).unwrap();
+            1000.0 * seconds.into_iter().fold(f64::INFINITY, f64::min)
+        };
+        let gradients = [TimedGradient::None, TimedGradient::OutOfPlace];
+        let [read, out] = gradients.map(|gradient| least(&Nll, gradient));
+        let variant = gpu.kernels().variant();
+        crate::machine::say(&format!("nll {variant:>9}: losses {read:.1} ms, out of place {out:.1}"));
     }
 }

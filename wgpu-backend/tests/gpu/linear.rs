@@ -5,11 +5,11 @@ use crate::machine::{baseline, gpus, low_limits, open, say};
 use tokenloss_core::half::{bf16, f16};
 use tokenloss_core::reference::{self, LinearResults};
 use tokenloss_core::{
-    AnyToken, Batch, Budget, Denominator, Dtype, Element, Error, EvaluateLinear, Linear, LinearBackend,
-    LinearGradients, LinearOptions, Nll, NonFinite, Objective, Outputs, Reduction, RowObjective, RowPart,
-    RowPartials, RowSummary, Shape, Totals, summaries_of_parts,
+    AnyRow, AnyToken, Batch, Budget, Composite, Denominator, Dtype, Element, Error, EvaluateLinear, Linear,
+    LinearBackend, LinearGradients, LinearOptions, Nll, NonFinite, Objective, Outputs, Reduction,
+    RowObjective, RowPart, RowPartials, RowSummary, Shape, Totals, summaries_of_parts,
 };
-use tokenloss_wgpu::{Gpu, GpuError, LinearRequest, Variant};
+use tokenloss_wgpu::{Gpu, GpuError, LinearRequest, Variant, shaders::RECORD_WORDS};
 
 /// A batch, a head, and what is asked of them.
 pub(crate) struct Case<E> {
@@ -173,7 +173,7 @@ fn denominators() -> [Reduction; 4] {
 
 pub(crate) fn small() -> LinearOptions {
     // A logits row of 333 takes 1,332 bytes.
-    LinearOptions { budget: Budget(20 * 64 + 1200), ..LinearOptions::default() }
+    LinearOptions { budget: Budget(20 * 4 * RECORD_WORDS + 1200), ..LinearOptions::default() }
 }
 
 pub(crate) fn all_options() -> Vec<LinearOptions> {
@@ -189,13 +189,13 @@ pub(crate) fn all_options() -> Vec<LinearOptions> {
 
 fn sweep<E: Element, G: Element>(gpu: &Gpu) {
     let mut used: f64 = 0.0;
-    let specs: Vec<String> = AnyToken::NAMES
-        .iter()
-        .flat_map(|name| [(*name).to_owned(), format!("thresholded:inner={name},lo=0.002")])
-        .collect();
+    let gated = AnyToken::NAMES.iter().map(|name| format!("thresholded:inner={name},lo=0.002"));
+    let plain = AnyToken::NAMES.iter().chain(AnyRow::NAMES).map(|name| (*name).to_owned());
+    let sums = AnyRow::NAMES.iter().map(|name| format!("nll + {name} + z_loss"));
+    let specs: Vec<String> = gated.chain(plain).chain(sums).collect();
     let options = all_options();
     for (i, spec) in specs.iter().enumerate() {
-        let objective = Objective::parse(spec).unwrap();
+        let objective = Composite::parse(spec).unwrap();
         for extras in [false, true] {
             let case = Case::<E>::new(20, 19, 333, extras);
             let reduction = denominators()[(i + usize::from(extras)) % 4];

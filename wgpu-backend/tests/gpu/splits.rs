@@ -49,7 +49,7 @@ fn more_logits_than_a_binding() {
 #[test]
 fn more_rows_than_groups_and_records_than_a_binding() {
     let Some(gpu) = low() else { return };
-    // 64 x 64 groups a dispatch; 16,380 records of 64 bytes a binding.
+    // 64 x 64 groups a dispatch; 11,912 records of 88 bytes a binding.
     let matrix = Matrix::uniform(Dtype::F32, 20_000, 4, 5);
     let setup = Setup {
         offsets: [1, 1, 1, 1],

@@ -2,9 +2,10 @@
 //!
 //! Nothing here is fitted. WGSL grants an exponential an error of (3 + 2|x|) ULP; the rest is one rounding per
 //! operation. Those errors are carried through the row by its own formulas, and through the objective by
-//! evaluating it in f64 at the ends of the interval in which its argument lies: its condition number.
+//! evaluating it in f64 at the ends of the intervals in which its arguments lie: its condition number. What the
+//! objective's own arithmetic loses is four times what the same formula loses in f32 at these points.
 
-use tokenloss_core::{Dtype, RowEval, RowObjective, RowSummary};
+use tokenloss_core::{Dtype, RowEval, RowObjective, RowPartials, RowStats, RowSummary, TargetProb};
 
 /// One unit in the last place of 1, in f32.
 pub(crate) const ULP: f64 = 1.0 / (1 << 23) as f64;
@@ -40,21 +41,23 @@ pub(crate) fn least(dtype: Dtype) -> f64 {
     }
 }
 
+/// Numbers of a row that an objective looks at and that each have an error of their own.
+const LOOKED_AT: usize = 6;
+
 /// Allowed errors of one row.
 pub(crate) struct Row {
     pub(crate) log_p: f64,
     pub(crate) lse: f64,
     pub(crate) entropy: f64,
     pub(crate) loss: f64,
-    /// Of the slope, relative.
-    slope: f64,
+    summary: RowSummary<f64>,
+    partials: RowPartials<f64>,
+    /// Of each partial, absolute.
+    errors: RowPartials<f64>,
     /// Of 1 - p, relative.
     one_minus_p: f64,
     /// Of 1 + tail, relative.
     sum: f64,
-    d_lse: f64,
-    max: f64,
-    p_is_small: bool,
     /// The row lies so near a threshold that either side is right.
     pub(crate) either_side: bool,
 }
@@ -65,6 +68,7 @@ impl Row {
         // Each share's own error, weighted by the share, and one rounding per addition: of a lane's partial sums,
         // of the merges of at least 64 lanes.
         let mut shares = 0.0;
+        let mut squares = 0.0;
         let mut spread = 0.0;
         let mut count = 0.0;
         for z in logits {
@@ -72,17 +76,20 @@ impl Row {
             let share = delta.exp();
             if share > 0.0 && delta < 0.0 {
                 shares += share * exp(delta);
+                squares += share * share * 2.0 * exp(delta);
                 spread += share * (exp(delta) + 2.0 * ULP) * delta.abs();
                 count += 1.0;
             }
         }
         let additions = (count / 256.0 + 10.0) * 0.5 * ULP;
+        let all_additions = (stats.counted() / 256.0 + 10.0) * 0.5 * ULP;
         let tail = if stats.tail > 0.0 { shares / stats.tail + additions } else { 0.0 };
         let sum = stats.tail / (1.0 + stats.tail) * tail + ULP;
         let ln_1p = stats.tail.ln_1p();
         let ln_error = ln_1p * 4.0 * ULP + stats.tail / (1.0 + stats.tail) * tail;
         let log_p = row.target.log_p;
         let log_p_error = ln_error + log_p.abs() * ULP + TINY;
+        let lse = ln_error + stats.lse().abs() * ULP + stats.max.abs() * ULP;
         let q = row.target.one_minus_p;
         let one_minus_p = if log_p <= -ln_1p && q > 0.0 && stats.max + log_p + ln_1p < stats.max {
             ((1.0 - q) / q).min(1.0 / q) * log_p_error + 4.0 * ULP
@@ -91,34 +98,48 @@ impl Row {
         };
         let moment = stats.moment.abs() / (1.0 + stats.tail);
         let entropy = ln_error + spread / (1.0 + stats.tail) + moment * (sum + additions + 2.0 * ULP) + TINY;
+        let collision = squares + stats.collision * (additions + 2.0 * sum);
 
-        // The objective at the ends of the interval in which its argument lies.
+        // The objective at the corners of the box in which its arguments lie.
         let exact: RowEval<f64> = objective.of_row(row);
-        let (mut loss, mut slope, mut either_side) = (0.0f64, 0.0f64, false);
-        for sign in [-1.0, 1.0] {
-            for other in [-1.0, 1.0] {
-                let mut near = *row;
-                near.target.log_p = (log_p + sign * log_p_error).min(0.0);
-                near.target.one_minus_p = (q * (1.0 + other * one_minus_p)).min(1.0);
-                let eval = objective.of_row(&near);
-                loss = loss.max((eval.loss - exact.loss).abs());
-                slope = slope.max((eval.partials.d_target - exact.partials.d_target).abs());
-                either_side |= eval.kept != exact.kept;
+        let mut moved = [0.0f64; 6];
+        let mut lost = [0.0f64; 6];
+        let mut either_side = false;
+        for corner in 0..1 << LOOKED_AT {
+            let sign = |at: usize| if corner >> at & 1 == 0 { -1.0 } else { 1.0 };
+            let mut near = *row;
+            near.target.log_p = (log_p + sign(0) * log_p_error).min(0.0);
+            near.target.one_minus_p = (q * (1.0 + sign(1) * one_minus_p)).min(1.0);
+            // What the logarithm adds to the one it takes from the other, and no formula sees the maximum by itself.
+            near.stats.max -= sign(0) * lse;
+            near.stats.moment = (stats.moment + sign(2) * entropy * (1.0 + stats.tail)).min(0.0);
+            near.stats.collision += sign(3) * collision;
+            near.stats.spread *= 1.0 + sign(4) * (all_additions + ULP);
+            near.stats.energy *= 1.0 + sign(5) * (all_additions + ULP);
+            let eval = objective.of_row(&near);
+            // Both from the same numbers.
+            let narrow = narrowed(&near);
+            let (plain, same) = (objective.of_row(&narrow), objective.of_row(&widened(&narrow)));
+            either_side |= eval.kept != exact.kept || plain.kept != exact.kept;
+            let [exact, eval, same] = [&exact, &eval, &same].map(numbers);
+            for i in 0..6 {
+                moved[i] = greater(moved[i], eval[i] - exact[i]);
+                lost[i] = greater(lost[i], f64::from(numbers(&plain)[i]) - same[i]);
             }
         }
-        let d_target = exact.partials.d_target;
-        let slope = slope + evaluated(d_target);
+        let values = numbers(&exact);
+        let [loss, d_target, d_lse, d_entropy, d_mean, d_energy] =
+            std::array::from_fn(|i| moved[i] + 4.0 * lost[i] + evaluated(values[i]));
         Self {
             log_p: log_p_error,
-            lse: ln_error + stats.lse().abs() * ULP + stats.max.abs() * ULP,
+            lse,
             entropy,
-            loss: loss + evaluated(exact.loss) + TINY,
-            slope: if d_target == 0.0 { 0.0 } else { slope / d_target.abs() },
+            loss: loss + TINY,
+            summary: *row,
+            partials: exact.partials,
+            errors: RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy },
             one_minus_p,
             sum,
-            d_lse: d_target.abs(),
-            max: stats.max,
-            p_is_small: q > 0.5,
             either_side,
         }
     }
@@ -132,20 +153,84 @@ impl Row {
         scale: f64,
         expected: f64,
     ) -> f64 {
-        let relative = if is_target {
+        let (RowSummary { stats, target }, partials, errors) = (&self.summary, &self.partials, &self.errors);
+        let z = f64::from(logit);
+        let delta = (z - stats.max).max(-104.0);
+        let p = delta.exp() / (1.0 + stats.tail);
+        let p_error = exp(delta) + self.sum;
+
+        // What comes by target and log-sum-exp. The two of a token objective are one number.
+        let (d_target, d_lse) = (partials.d_target, partials.d_lse);
+        let is_token = d_target == -d_lse;
+        let direct = if !is_target {
+            p * (errors.d_lse + d_lse.abs() * (p_error + 4.0 * ULP))
+        } else if is_token {
             // slope (1 - p): for small p from p, which is known as well as any other column's.
-            let p = exp(f64::from(logit) - self.max) + self.sum;
-            self.slope
-                + if self.p_is_small { p.min(self.one_minus_p + p) } else { self.one_minus_p }
-                + 4.0 * ULP
+            let q_error = if target.one_minus_p > 0.5 {
+                p_error.min(self.one_minus_p + p_error)
+            } else {
+                self.one_minus_p
+            };
+            target.one_minus_p * (errors.d_lse + d_lse.abs() * (q_error + 4.0 * ULP))
         } else {
-            let delta = (f64::from(logit) - self.max).max(-104.0);
-            self.slope + exp(delta) + self.sum + 4.0 * ULP
+            let sizes = d_target.abs() + d_lse.abs();
+            errors.d_target
+                + errors.d_lse
+                + sizes * 4.0 * ULP
+                + d_lse.abs() * p * (p_error + self.one_minus_p)
         };
-        let own = relative * expected.abs() + TINY * (1.0 + (1.0 + self.d_lse) * scale);
-        if dtype == Dtype::F16 && expected.abs() + own >= 65_520.0 {
+        // By the entropy.
+        let entropy = if partials.d_entropy == 0.0 || p == 0.0 {
+            0.0
+        } else {
+            let log_ratio = (z - stats.max) - stats.tail.ln_1p() + stats.entropy();
+            let centre = self.lse + self.log_p + self.entropy + (stats.lse().abs() + z.abs()) * ULP;
+            let of_ratio = centre + log_ratio.abs() * (p_error + 4.0 * ULP);
+            p * (errors.d_entropy * log_ratio.abs() + partials.d_entropy.abs() * of_ratio)
+        };
+        // By mean and energy.
+        let affine = if logit == f32::NEG_INFINITY {
+            0.0
+        } else {
+            let mean = (errors.d_mean + partials.d_mean.abs() * 4.0 * ULP) / stats.counted();
+            mean + 2.0 * z.abs() * (errors.d_energy + partials.d_energy.abs() * 4.0 * ULP)
+        };
+        let faint = 1.0 + d_lse.abs() + 100.0 * partials.d_entropy.abs();
+        let own =
+            (direct + entropy + affine) * scale + 4.0 * ULP * expected.abs() + TINY * (1.0 + faint * scale);
+        let most = if dtype == Dtype::F16 { 65_520.0 } else { f64::from(f32::MAX) };
+        if !(expected.abs() + own < most) {
             return f64::INFINITY; // rounds to it
         }
         own + rounding(dtype, expected.abs() + own)
     }
+}
+
+/// All numbers that an objective returns.
+fn numbers<T: Copy>(eval: &RowEval<T>) -> [T; 6] {
+    let RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy } = eval.partials;
+    [eval.loss, d_target, d_lse, d_entropy, d_mean, d_energy]
+}
+
+/// The greater error; what is not finite is infinitely far off.
+fn greater(so_far: f64, error: f64) -> f64 {
+    if error.is_finite() { so_far.max(error.abs()) } else { f64::INFINITY }
+}
+
+fn narrowed(row: &RowSummary<f64>) -> RowSummary<f32> {
+    let (RowStats { max, tail, moment, collision, spread, energy, count, argmax }, target) =
+        (row.stats, row.target);
+    let [max, tail, moment, collision, spread, energy, log_p, one_minus_p] =
+        [max, tail, moment, collision, spread, energy, target.log_p, target.one_minus_p].map(|x| x as f32);
+    let stats = RowStats { max, tail, moment, collision, spread, energy, count, argmax };
+    RowSummary { stats, target: TargetProb { log_p, one_minus_p } }
+}
+
+fn widened(row: &RowSummary<f32>) -> RowSummary<f64> {
+    let (RowStats { max, tail, moment, collision, spread, energy, count, argmax }, target) =
+        (row.stats, row.target);
+    let [max, tail, moment, collision, spread, energy, log_p, one_minus_p] =
+        [max, tail, moment, collision, spread, energy, target.log_p, target.one_minus_p].map(f64::from);
+    let stats = RowStats { max, tail, moment, collision, spread, energy, count, argmax };
+    RowSummary { stats, target: TargetProb { log_p, one_minus_p } }
 }

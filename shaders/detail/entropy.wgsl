@@ -1,0 +1,2 @@
+// Maximum, tail and moment.
+const HAS_MOMENTS = false;

@@ -1,0 +1,2 @@
+// Also collision, spread, energy and count.
+const HAS_MOMENTS = true;
