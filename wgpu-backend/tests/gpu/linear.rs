@@ -320,6 +320,12 @@ fn results_repeat_bit_for_bit() {
 
 #[test]
 fn shards_merge_to_the_whole() {
+    for spec in ["nll", "label_smoothing + entropy + logit_l2:lambda=0.01 + deft"] {
+        shards(&Composite::parse(spec).unwrap());
+    }
+}
+
+fn shards(objective: &Composite) {
     let Some(gpu) = baseline() else { return };
     let case = Case::<f32>::new(20, 19, 333, true);
     let linear = case.linear();
@@ -338,14 +344,19 @@ fn shards_merge_to_the_whole() {
         assert_eq!(a.stats.argmax, b.stats.argmax);
         // The merged tails are sums in another order.
         assert!(a.target.log_p.is_nan() || (a.target.log_p - b.target.log_p).abs() < 1e-5, "row {row}");
+        let (a, b) = (a.stats, b.stats);
+        assert_eq!(a.count, b.count);
+        for (a, b) in [(a.collision, b.collision), (a.spread, b.spread), (a.energy, b.energy)] {
+            assert!(a.is_nan() || (a - b).abs() <= 1e-5 * a.abs(), "row {row}: {a} {b}");
+        }
     }
 
     let reduction = Reduction::Sum;
-    let (truth, _) = reference::<f64, _, _>(&Nll, reduction, &case);
-    let (plain, _) = reference::<f32, _, _>(&Nll, reduction, &case);
+    let (truth, _) = reference::<f64, _, _>(objective, reduction, &case);
+    let (plain, _) = reference::<f32, _, _>(objective, reduction, &case);
     let weighted = |row: usize| f64::from(linear.batch().weight(row));
     let partials: Vec<_> =
-        (0..20).map(|row| Nll.of_row(&summaries[row]).partials.scaled(weighted(row))).collect();
+        (0..20).map(|row| objective.of_row(&summaries[row]).partials.scaled(weighted(row))).collect();
     let mut out =
         Out { losses: truth.losses.clone(), dhidden: vec![0.0; 20 * 19], dweight: vec![], dbias: vec![] };
     for columns in [0..100, 100..332, 332..333] {
@@ -433,13 +444,17 @@ fn masked_columns() {
         bias[100..].fill(f32::NEG_INFINITY);
     }
     case.targets.iter_mut().filter(|t| **t >= 100).for_each(|t| *t -= 100);
-    let (truth, _) = reference::<f64, _, _>(&Nll, Reduction::default(), &case);
-    let (plain, _) = reference::<f32, _, _>(&Nll, Reduction::default(), &case);
-    for chunk_vocab in [None, Some(64), Some(20)] {
-        let options = LinearOptions { chunk_vocab, ..LinearOptions::default() };
-        let (got, _) = evaluate::<_, f32, _>(gpu, &Nll, Reduction::default(), &case, &options).unwrap();
-        check("masked", &got, &truth, &plain, Dtype::F32);
-        assert!(got.dbias[100..].iter().all(|d| *d == 0.0));
+    for spec in ["nll", "label_smoothing", "entropy + logit_l2", "deft + entropy_gated"] {
+        let objective = Composite::parse(spec).unwrap();
+        let (truth, _) = reference::<f64, _, _>(&objective, Reduction::default(), &case);
+        let (plain, _) = reference::<f32, _, _>(&objective, Reduction::default(), &case);
+        for chunk_vocab in [None, Some(64), Some(20)] {
+            let options = LinearOptions { chunk_vocab, ..LinearOptions::default() };
+            let (got, _) =
+                evaluate::<_, f32, _>(gpu, &objective, Reduction::default(), &case, &options).unwrap();
+            check(&format!("masked {spec}"), &got, &truth, &plain, Dtype::F32);
+            assert!(got.dbias[100..].iter().all(|d| *d == 0.0));
+        }
     }
 }
 

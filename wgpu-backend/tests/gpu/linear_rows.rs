@@ -4,7 +4,7 @@ use crate::linear::{Case, all_options};
 use crate::machine::{baseline, gpus, low_limits, open, say};
 use tokenloss_core::{
     Diagnostics, EvaluateLinear, LinearBackend, LinearGradients, LinearOptions, Nll, Objective, Outputs,
-    Reduction, RowObjective, RowPart, RowSummary, reference as oracle,
+    Reduction, RowObjective, RowPart, RowPartials, RowSummary, reference as oracle,
 };
 use tokenloss_wgpu::{GpuError, Variant, wgpu};
 
@@ -106,15 +106,26 @@ fn partials_that_are_nan_are_live() {
     let mut partials: Vec<_> = summaries.iter().map(|summary| Nll.of_row(summary).partials).collect();
     // One row alone is live, and NaN.
     partials.iter_mut().for_each(|partials| *partials = partials.scaled(0.0));
-    partials[2].d_lse = f64::NAN;
-    for row_tolerance in [0.0, 1.0] {
-        let options = LinearOptions { row_tolerance, ..tiled() };
-        let mut dhidden = vec![9.0f32; ROWS * DIM];
-        let gradients = LinearGradients { dhidden: Some(&mut dhidden[..]), ..Default::default() };
-        let live = gpu.push_back_linear(&linear, &options, &summaries, &partials, gradients).unwrap();
-        assert_eq!(live, 1);
-        for (row, dhidden) in dhidden.chunks(DIM).enumerate() {
-            assert!(dhidden.iter().all(|d| if row == 2 { d.is_nan() } else { *d == 0.0 }), "row {row}");
+    let nan = f64::NAN;
+    let zero = RowPartials::zero();
+    for nan in [
+        RowPartials { d_target: nan, ..zero },
+        RowPartials { d_lse: nan, ..zero },
+        RowPartials { d_entropy: nan, ..zero },
+        RowPartials { d_mean: nan, ..zero },
+        RowPartials { d_energy: nan, ..zero },
+    ] {
+        partials[2] = nan;
+        for row_tolerance in [0.0, 1.0] {
+            let options = LinearOptions { row_tolerance, ..tiled() };
+            let mut dhidden = vec![9.0f32; ROWS * DIM];
+            let gradients = LinearGradients { dhidden: Some(&mut dhidden[..]), ..Default::default() };
+            let live = gpu.push_back_linear(&linear, &options, &summaries, &partials, gradients).unwrap();
+            assert_eq!(live, 1, "{nan:?}");
+            for (row, dhidden) in dhidden.chunks(DIM).enumerate() {
+                let nothing_else = dhidden.iter().all(|d| if row == 2 { d.is_nan() } else { *d == 0.0 });
+                assert!(nothing_else, "{nan:?}, row {row}");
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use crate::agreement::check;
 use crate::data::{Matrix, rounded};
 use crate::machine::gpus;
 use crate::run::{PLACES, Place, Setup, run};
-use tokenloss_core::{Denominator, Dtype, IGNORE_INDEX, Mix, Nll, Objective, Power, Reduction};
+use tokenloss_core::{
+    AnyRow, Composite, Denominator, Dtype, IGNORE_INDEX, Mix, Nll, Objective, Power, Reduction,
+};
 use tokenloss_wgpu::shaders::{STATUS_BAD_TARGET, STATUS_NO_MASS};
 
 /// A batch in which row 1 is as given and its neighbours are fine.
@@ -57,8 +59,13 @@ fn a_row_of_masks_has_no_mass() {
 fn a_row_that_cannot_be_judged_counts_as_kept_only_without_a_gate() {
     let matrix = around(Dtype::F32, 5, |j| if j == 9 { f32::NAN } else { 0.0 });
     for gpu in gpus() {
-        for (spec, kept) in [("nll", 3), ("thresholded:inner=nll,lo=0,hi=1", 2)] {
-            let objective = Objective::parse(spec).unwrap();
+        for (spec, kept) in [
+            ("nll", 3),
+            ("thresholded:inner=nll,lo=0,hi=1", 2),
+            ("reliable_entropy:share=0", 1),
+            ("nll + thresholded:inner=nll,lo=0,hi=1", 2),
+        ] {
+            let objective = Composite::parse(spec).unwrap();
             let setup = Setup::new(&matrix, &objective);
             let done = run(gpu, &setup);
             check(spec, &objective, &setup, &done);
@@ -103,6 +110,28 @@ fn a_masked_target_has_the_loss_that_its_objective_says() {
             assert_eq!(loss(Mix::new(0.5).unwrap().into()), (f32::INFINITY, -0.5));
             let (loss, slope) = loss(Power::new(-0.5).unwrap().into());
             assert!(loss > 1e38 && slope < -1e38, "saturated: {loss:e}, {slope:e}");
+        }
+    }
+}
+
+/// Masks are no part of mean, energy and count, and a masked target is as infinitely far off as its objective says.
+#[test]
+fn masks_are_no_part_of_a_row_objective() {
+    let masks: [fn(usize) -> bool; 4] =
+        [|j| j == 5, |j| j == 4 || j > 40, |j| j != 9, |j| j == 5 || j % 2 == 0];
+    for gpu in gpus() {
+        for dtype in Dtype::ALL {
+            for mask in masks {
+                let masked = |j: usize| if mask(j) { f32::NEG_INFINITY } else { (j % 3) as f32 - 0.5 };
+                let matrix = around(dtype, 5, masked);
+                for name in AnyRow::NAMES {
+                    let objective = Composite::parse(name).unwrap();
+                    for place in [Place::Over, Place::Into] {
+                        let setup = Setup { place, ..Setup::new(&matrix, &objective) };
+                        check(&format!("{name} {dtype}"), &objective, &setup, &run(gpu, &setup));
+                    }
+                }
+            }
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Row {
     pub(crate) log_p: f64,
     pub(crate) lse: f64,
     pub(crate) entropy: f64,
+    /// Of collision, spread and energy.
+    pub(crate) moments: [f64; 3],
     pub(crate) loss: f64,
     summary: RowSummary<f64>,
     partials: RowPartials<f64>,
@@ -88,7 +90,9 @@ impl Row {
         let ln_1p = stats.tail.ln_1p();
         let ln_error = ln_1p * 4.0 * ULP + stats.tail / (1.0 + stats.tail) * tail;
         let log_p = row.target.log_p;
-        let log_p_error = ln_error + log_p.abs() * ULP + TINY;
+        // A masked target has log p = -infinity, exactly.
+        let size = if log_p.is_finite() { log_p.abs() } else { 0.0 };
+        let log_p_error = ln_error + size * ULP + TINY;
         let lse = ln_error + stats.lse().abs() * ULP + stats.max.abs() * ULP;
         let q = row.target.one_minus_p;
         let one_minus_p = if log_p <= -ln_1p && q > 0.0 && stats.max + log_p + ln_1p < stats.max {
@@ -116,25 +120,31 @@ impl Row {
             near.stats.collision += sign(3) * collision;
             near.stats.spread *= 1.0 + sign(4) * (all_additions + ULP);
             near.stats.energy *= 1.0 + sign(5) * (all_additions + ULP);
-            let eval = objective.of_row(&near);
-            // Both from the same numbers.
-            let narrow = narrowed(&near);
-            let (plain, same) = (objective.of_row(&narrow), objective.of_row(&widened(&narrow)));
+            // Both from the same numbers, as f32 holds them.
+            let near = narrowed(&near);
+            let (eval, plain) = (objective.of_row(&widened(&near)), objective.of_row(&near));
             either_side |= eval.kept != exact.kept || plain.kept != exact.kept;
-            let [exact, eval, same] = [&exact, &eval, &same].map(numbers);
+            let [exact, eval] = [&exact, &eval].map(numbers);
             for i in 0..6 {
-                moved[i] = greater(moved[i], eval[i] - exact[i]);
-                lost[i] = greater(lost[i], f64::from(numbers(&plain)[i]) - same[i]);
+                moved[i] = greater(moved[i], eval[i], exact[i]);
+                lost[i] = greater(lost[i], numbers(&plain)[i].into(), eval[i]);
             }
         }
         let values = numbers(&exact);
+        // A factor that is 0 below exp(-87), and the logarithm that it multiplies.
+        let faint = TINY * (1.0 + 2.0 * size);
         let [loss, d_target, d_lse, d_entropy, d_mean, d_energy] =
-            std::array::from_fn(|i| moved[i] + 4.0 * lost[i] + evaluated(values[i]));
+            std::array::from_fn(|i| moved[i] + 4.0 * lost[i] + evaluated(values[i]) + faint);
         Self {
             log_p: log_p_error,
             lse,
             entropy,
-            loss: loss + TINY,
+            moments: [
+                collision,
+                (all_additions + ULP) * stats.spread.abs(),
+                (all_additions + ULP) * stats.energy,
+            ],
+            loss,
             summary: *row,
             partials: exact.partials,
             errors: RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy },
@@ -153,10 +163,15 @@ impl Row {
         scale: f64,
         expected: f64,
     ) -> f64 {
+        // A loss that is no f32 has factors that a driver may multiply in an order in which they are none, either.
+        if self.loss.is_infinite() {
+            return f64::INFINITY;
+        }
         let (RowSummary { stats, target }, partials, errors) = (&self.summary, &self.partials, &self.errors);
         let z = f64::from(logit);
         let delta = (z - stats.max).max(-104.0);
-        let p = delta.exp() / (1.0 + stats.tail);
+        let is_masked = logit == f32::NEG_INFINITY;
+        let p = if is_masked { 0.0 } else { delta.exp() / (1.0 + stats.tail) };
         let p_error = exp(delta) + self.sum;
 
         // What comes by target and log-sum-exp. The two of a token objective are one number.
@@ -189,7 +204,7 @@ impl Row {
             p * (errors.d_entropy * log_ratio.abs() + partials.d_entropy.abs() * of_ratio)
         };
         // By mean and energy.
-        let affine = if logit == f32::NEG_INFINITY {
+        let affine = if is_masked {
             0.0
         } else {
             let mean = (errors.d_mean + partials.d_mean.abs() * 4.0 * ULP) / stats.counted();
@@ -212,9 +227,10 @@ fn numbers<T: Copy>(eval: &RowEval<T>) -> [T; 6] {
     [eval.loss, d_target, d_lse, d_entropy, d_mean, d_energy]
 }
 
-/// The greater error; what is not finite is infinitely far off.
-fn greater(so_far: f64, error: f64) -> f64 {
-    if error.is_finite() { so_far.max(error.abs()) } else { f64::INFINITY }
+/// The greater error. What only one of both can hold is infinitely far off.
+fn greater(so_far: f64, a: f64, b: f64) -> f64 {
+    let error = if a == b { 0.0 } else { (a - b).abs() };
+    if error.is_finite() { so_far.max(error) } else { f64::INFINITY }
 }
 
 fn narrowed(row: &RowSummary<f64>) -> RowSummary<f32> {
