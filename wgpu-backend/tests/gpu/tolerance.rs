@@ -214,10 +214,11 @@ impl Row {
         let own =
             (direct + entropy + affine) * scale + 4.0 * ULP * expected.abs() + TINY * (1.0 + faint * scale);
         let most = if dtype == Dtype::F16 { 65_520.0 } else { f64::from(f32::MAX) };
-        if !(expected.abs() + own < most) {
+        let reached = expected.abs() + own;
+        if reached >= most || reached.is_nan() {
             return f64::INFINITY; // rounds to it
         }
-        own + rounding(dtype, expected.abs() + own)
+        own + rounding(dtype, reached)
     }
 }
 
