@@ -413,6 +413,7 @@ impl Backend for Gpu {
         summaries: &mut [RowSummary<f64>],
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
+        check_map(batch)?;
         Logits::Read(logits).check(shape)?;
         check_length("summaries", shape.rows(), summaries.len())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
@@ -442,6 +443,7 @@ impl Backend for Gpu {
         partials: &[RowPartials<f64>],
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
+        check_map(batch)?;
         logits.check(shape)?;
         check_length("summaries", shape.rows(), summaries.len())?;
         check_length("partials", shape.rows(), partials.len())?;
@@ -484,6 +486,7 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
         outputs: Outputs<'_>,
     ) -> Result<Totals, GpuError> {
         let shape = batch.shape();
+        check_map(batch)?;
         reduction.check()?;
         logits.check(shape)?;
         outputs.check(shape.rows())?;
@@ -612,6 +615,11 @@ impl<'a, E: Element> Host<'a, E> {
             words::read(words, &mut into[row * shape.stride()..][..shape.vocab()]);
         }
     }
+}
+
+/// Logits are taken for themselves.
+pub(crate) fn check_map(batch: &Batch<'_>) -> Result<(), GpuError> {
+    batch.map().map_or(Ok(()), |_| Err(GpuError::Unsupported { what: "logit map" }))
 }
 
 fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {

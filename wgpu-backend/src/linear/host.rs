@@ -1,7 +1,7 @@
 //! The linear form on host slices.
 
 use super::job::{LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob};
-use crate::gpu::{partials_of, record_of, records, stats_of, summary_of, whole};
+use crate::gpu::{check_map, partials_of, record_of, records, stats_of, summary_of, whole};
 use crate::kernels::Scale;
 use crate::{Gpu, GpuError, Record, ShaderObjective, words};
 use tokenloss_core::{
@@ -200,6 +200,7 @@ impl LinearBackend for Gpu {
         options: &LinearOptions,
         parts: &mut [RowPart],
     ) -> Result<(), GpuError> {
+        check_map(linear.batch())?;
         check_length("parts", linear.rows(), parts.len())?;
         let words = self.guarded(0, || {
             let uploaded = self.upload_linear(linear, None)?;
@@ -225,6 +226,7 @@ impl LinearBackend for Gpu {
         partials: &[RowPartials<f64>],
         mut gradients: LinearGradients<'_, G>,
     ) -> Result<usize, GpuError> {
+        check_map(linear.batch())?;
         check_length("summaries", linear.rows(), summaries.len())?;
         check_length("partials", linear.rows(), partials.len())?;
         gradients.check(linear)?;
@@ -262,6 +264,7 @@ impl<O: ShaderObjective + RowObjective> EvaluateLinear<O> for Gpu {
         mut gradients: LinearGradients<'_, G>,
         outputs: Outputs<'_>,
     ) -> Result<Totals, GpuError> {
+        check_map(linear.batch())?;
         check_whole(linear)?;
         reduction.check()?;
         gradients.check(linear)?;

@@ -5,7 +5,8 @@ use crate::machine::{baseline, open};
 use crate::run::{buffer, part, words_of};
 use std::borrow::Cow;
 use tokenloss_core::{
-    Batch, Denominator, Dtype, Evaluate, Logits, Nll, Outputs, Reduction, RowSummary, Shape, Thresholded,
+    Batch, Denominator, Dtype, Evaluate, LogitMap, Logits, Nll, Outputs, Reduction, RowSummary, Shape,
+    Thresholded,
 };
 use tokenloss_wgpu::{
     Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements,
@@ -167,6 +168,11 @@ fn the_callers_data() {
 
     let shape = Shape::new(2, 4).unwrap();
     let batch = Batch::new(shape, &[0, 1]).unwrap();
+    let mapped = batch.with_map(LogitMap::stable_max()).unwrap();
+    let read = Logits::Read(&[0.0f32; 8][..]);
+    let error = bench.gpu.evaluate(&Nll, Reduction::Sum, &mapped, read, Outputs::default()).unwrap_err();
+    assert_eq!(error.to_string(), "logit map: not supported on the GPU");
+
     let evaluate = |logits: &[f32]| {
         let outputs = Outputs::default();
         bench
