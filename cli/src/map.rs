@@ -8,10 +8,10 @@ use tokenloss::LogitMap;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Map {
     /// Divide the logits by this
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Bound the logits by C tanh(z / C), before the temperature
-    #[arg(long, value_name = "C", conflicts_with = "stable_max")]
+    #[arg(long, value_name = "C", conflicts_with = "stable_max", allow_negative_numbers = true)]
     softcap: Option<f32>,
     /// StableMax in place of softmax
     #[arg(long)]

@@ -83,7 +83,7 @@ pub const CATALOGUE: &[Kind] = &[
         entries: for_each_objective!(columns, entries),
     },
     Kind {
-        name: "column weight",
+        name: "column_weight",
         of: "a few listed columns; held, and the weight of a row",
         backed_by: "CPU, fused linear on it",
         entries: for_each_objective!(column_weights, entries),

@@ -108,7 +108,7 @@ macro_rules! declare_columns {
 for_each_objective!(columns, declare_columns);
 
 macro_rules! declare_column_weights {
-    ($($tokens:tt)*) => { listed! { "column weight" $($tokens)* } };
+    ($($tokens:tt)*) => { listed! { "column_weight" $($tokens)* } };
 }
 for_each_objective!(column_weights, declare_column_weights);
 
