@@ -146,6 +146,12 @@ def rex(l, c, beta):
     return mean(r) + beta * mean((x - mean(r)) ** 2 for x in r)
 
 
+def mm_rex(l, c, beta):
+    """The corners of the mixtures: all have the least share but one."""
+    r = risks(l, c)
+    return max(sum((1 + (len(r) - 1) * beta if e == worst else -beta) * x for e, x in enumerate(r)) for worst in range(len(r)))
+
+
 def irm(l, c):
     return mean(r * r for r in risks(l, c))
 
@@ -223,6 +229,7 @@ OBJECTIVES = {
     "squared_hinge": (hinge, [(0.6, 2.0), (0.0, 0.5)]),
     "group_dro": (group_dro, [(0.5,)]),
     "rex": (rex, [(0.0,), (1.0,), (10.0,)]),
+    "mm_rex": (mm_rex, [(0.0,), (0.5,), (10.0,)]),
     "irm": (irm, [()]),
     "irm_unbiased": (irm_unbiased, [()]),
     "easy_llp": (easy_llp, [(0.5,), (0.125,)]),

@@ -344,6 +344,7 @@ macro_rules! for_each_objective {
             squared_hinge SquaredHinge { epsilon: 0.0, -1e6..=1e6; alpha: 1.0, 1e-6..=1e6 } "arXiv 2501.14912"
             group_dro GroupDro { eta: 0.01, 0.0..=1e3 } "arXiv 1911.08731"
             rex Rex { beta: 1.0, 0.0..=1e6 } "arXiv 2003.00688"
+            mm_rex MmRex { beta: 1.0, 0.0..=1e6 } "arXiv 2003.00688"
             irm Irm {} "arXiv 1907.02893; arXiv 2106.09777"
             irm_unbiased IrmUnbiased {} "arXiv 1907.02893"
             easy_llp EasyLlp { prior: 0.5, 0.0..=1.0 } "arXiv 2302.03115"

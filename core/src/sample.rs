@@ -25,7 +25,6 @@
 //! ```
 
 mod class_weights;
-mod exponents;
 mod penalty;
 mod samples;
 mod spectrum;

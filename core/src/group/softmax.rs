@@ -1,22 +1,15 @@
 //! Softmaxes over the sequences of a group.
 
+use crate::math::Exponents;
 use num_traits::Float;
 
 /// Overwrites numbers with their softmax and returns the logarithm of the mean of their exponentials. At
 /// least one must not be -infinity.
 pub(super) fn softmax<T: Float>(values: &mut [T]) -> T {
     let max = values.iter().copied().fold(T::neg_infinity(), T::max);
-    let (mut count, mut sum, mut short) = (T::zero(), T::zero(), T::zero());
-    for value in values.iter_mut() {
-        let below = *value - max;
-        *value = below.exp();
-        count = count + T::one();
-        sum = sum + *value;
-        short = short + below.exp_m1();
-    }
-    values.iter_mut().for_each(|value| *value = *value / sum);
-    // Numbers that are nearly equal keep what their exponentials are short of the greatest.
-    max + if sum + sum > count { (short / count).ln_1p() } else { (sum / count).ln() }
+    let exponents = Exponents::of(values.iter().map(|&value| value - max));
+    values.iter_mut().for_each(|value| *value = (*value - max).exp() / exponents.sum);
+    max + exponents.log_mean()
 }
 
 /// `-log` of the first one's share in the softmax of `count` scores. `others` receives the share of every

@@ -1,9 +1,8 @@
 use super::{
     SampleObjective, Samples, Spectrum, count,
-    exponents::Exponents,
     penalty::{Spread, for_each_block},
 };
-use crate::{Error, objective::cast};
+use crate::{Error, math::Exponents, objective::cast};
 use num_traits::Float;
 
 /// A spectral risk, less the Kullback-Leibler divergence of its weights from uniform ones, which makes it smooth.

@@ -1,5 +1,5 @@
-use super::{SampleObjective, Samples, count, exponents::Exponents};
-use crate::{Error, objective::cast};
+use super::{SampleObjective, Samples, count};
+use crate::{Error, math::Exponents, objective::cast};
 use num_traits::Float;
 
 /// Distributionally robust optimisation over a KL ball, in the dual form with a fixed temperature.

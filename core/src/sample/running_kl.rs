@@ -1,5 +1,5 @@
-use super::{SampleObjective, Samples, count, exponents::Exponents, kl_dro::greatest};
-use crate::{Error, objective::cast};
+use super::{SampleObjective, Samples, count, kl_dro::greatest};
+use crate::{Error, math::Exponents, objective::cast};
 use num_traits::Float;
 
 /// KL-DRO whose normaliser is averaged over steps, for batches that are too small for one of their own: the form of
@@ -20,7 +20,7 @@ use num_traits::Float;
 ///
 /// **Domain.** `tau` from 1e-6 to 1e6; `gamma` and `eps` from 0 to 1; `rho` from 0 to 1e3.
 ///
-/// **Inputs.** [`Samples::with_log_u`]: `log u` after [`step`](Self::step); before the first, `u` is -infinity.
+/// **Inputs.** [`Samples::with_log_u`]: `log u` after [`step`](Self::step); before the first, it is -infinity.
 ///
 /// **Numerics.** `u` is kept and averaged as a logarithm.
 ///

@@ -1,6 +1,6 @@
 //! What the trait says of every objective.
 
-use super::families::{Case, families, for_each_family};
+use super::families::{Case, Family, families, for_each_family};
 use proptest::prelude::*;
 use tokenloss_core::{Error, Parameter};
 
@@ -59,6 +59,13 @@ fn weights_that_may_be_negative_are_somewhere() {
     }
 }
 
+/// Whether it is for the rounding of a mean to say which environment is the worst.
+fn undecided(family: &Family, case: &Case) -> bool {
+    let risk = |e: &[usize]| (e[0]..e[1]).map(|i| case.excess(i)).sum::<f64>() / (e[1] - e[0]) as f64;
+    let risks: Vec<f64> = case.offsets.windows(2).map(risk).collect();
+    family.name == "mm_rex" && risks.len() == 2 && (risks[0] - risks[1]).abs() <= 1e-12 * (1.0 + case.size())
+}
+
 #[test]
 fn a_constant_on_all_losses_is_one_on_the_loss() {
     for_each_family(200, |family, objective, values, case| {
@@ -70,6 +77,9 @@ fn a_constant_on_all_losses_is_one_on_the_loss() {
         let mut case = case;
         case.losses.iter_mut().for_each(|l| *l = grid(*l));
         case.reference.iter_mut().flatten().for_each(|l| *l = grid(*l));
+        if undecided(family, &case) {
+            return Ok(());
+        }
         let mut shifted = case.clone();
         shifted.losses.iter_mut().for_each(|l| *l += 64.0);
         let ((loss, weights), (higher, same)) =
@@ -91,7 +101,7 @@ fn a_constant_on_all_losses_is_one_on_the_loss() {
 fn the_order_of_samples_does_not_matter() {
     for_each_family(200, |family, objective, values, case| {
         // What depends on places by definition.
-        if ["irm_unbiased", "easy_llp"].contains(&family.name.as_str()) {
+        if ["irm_unbiased", "easy_llp"].contains(&family.name.as_str()) || undecided(family, &case) {
             return Ok(());
         }
         let n = case.losses.len();
