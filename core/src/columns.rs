@@ -29,7 +29,8 @@
 //! assert!((d[0] + d[1] + eval.d_rest).abs() < 1e-15);
 //! ```
 //!
-//! Logits are taken as they are: a temperature other than 1 would need the rest's log-sum-exp at that temperature.
+//! A temperature is the batch's [map](crate::LogitMap), a scale of `1 / T`: listed logits and the rest are then those of
+//! the mapped row, and `T^2` is a weight of its rows.
 
 #[cfg(feature = "alloc")]
 mod evaluate;

@@ -67,6 +67,7 @@
 //!   second-level cache's size for each thread beside that.
 #![deny(missing_docs)]
 
+mod columns;
 mod evaluate;
 mod exp;
 mod level;

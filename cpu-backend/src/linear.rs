@@ -13,8 +13,8 @@ mod worker;
 pub use bare::bare_products;
 
 use crate::Cpu;
-use chunk::{Chunk, Live};
-use plan::Plan;
+pub(crate) use chunk::{Chunk, Live};
+pub(crate) use plan::Plan;
 use tokenloss_core::{
     Batch, Detail, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients,
     LinearOptions, NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Totals,
@@ -31,7 +31,7 @@ pub(crate) fn slices(dim: usize) -> (usize, usize) {
     (width, dim.div_ceil(width))
 }
 
-fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
+pub(crate) fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
     (0..batch.shape().rows()).filter(|&row| batch.target(row).is_some()).collect()
 }
 
@@ -53,7 +53,7 @@ fn is_pushed_back(
 }
 
 /// Parts of all rows: no gradient.
-fn parts<E: Element>(
+pub(crate) fn parts<E: Element>(
     chunk: &mut Chunk<'_, E>,
     plan: Plan,
     rows: &[usize],
@@ -65,14 +65,14 @@ fn parts<E: Element>(
         of_chunk.fill(RowPart::empty());
         chunk.load(rows.iter().copied());
         for columns in chunk.tiles() {
-            chunk.summarise(&columns, detail, rows, &mut of_chunk);
+            chunk.summarise(&columns, detail, &mut of_chunk);
         }
         rows.iter().zip(&of_chunk).for_each(|(&row, part)| parts[row] = *part);
     }
 }
 
 /// The gradients of live rows, from logits that are computed anew. The positions of `live` are not used.
-fn push_back<E: Element, G: Element>(
+pub(crate) fn push_back<E: Element, G: Element>(
     chunk: &mut Chunk<'_, E>,
     plan: Plan,
     live: &mut [Live],
@@ -93,7 +93,11 @@ fn push_back<E: Element, G: Element>(
 }
 
 /// `dhidden` before any row is pushed back: 0, and NaN for rows that are bad.
-fn clear<G: Element>(gradients: &mut LinearGradients<'_, G>, dim: usize, is_bad: impl Fn(usize) -> bool) {
+pub(crate) fn clear<G: Element>(
+    gradients: &mut LinearGradients<'_, G>,
+    dim: usize,
+    is_bad: impl Fn(usize) -> bool,
+) {
     if let Some(dhidden) = &mut gradients.dhidden {
         for (row, dhidden) in dhidden.chunks_exact_mut(dim).enumerate() {
             dhidden.fill(G::from_f32(if is_bad(row) { f32::NAN } else { 0.0 }));
@@ -182,7 +186,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
             for rows in rows.chunks(plan.rows) {
                 of_chunk.fill(RowPart::empty());
                 chunk.load(rows.iter().copied());
-                chunk.summarise(&linear.columns(), detail, rows, &mut of_chunk);
+                chunk.summarise(&linear.columns(), detail, &mut of_chunk);
                 call.judge(rows.iter().copied().zip(&of_chunk));
                 let live = call.live(rows, scale);
                 chunk.keep(&live, gradients.dhidden.is_some());

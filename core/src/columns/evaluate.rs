@@ -187,7 +187,9 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
 struct Call<'a, O> {
     loss: &'a ColumnLoss<'a, O>,
     batch: &'a Batch<'a>,
+    /// The listed logits, and what the batch's map makes of them.
     gathered: Vec<f64>,
+    mapped: Vec<f64>,
     /// NaN where there is none, which is no fault by itself.
     rests: Vec<RowSummary<f64>>,
     faults: Vec<Option<Error>>,
@@ -210,6 +212,7 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
             loss,
             batch,
             gathered: vec![0.0; entries],
+            mapped: vec![],
             rests: vec![RowSummary::nan(); rows],
             faults: vec![None; rows],
             d_rests: vec![0.0; rows],
@@ -295,8 +298,12 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
         let (stride, vocab) = (self.batch.shape().stride(), self.batch.shape().vocab());
         for (row, logits) in logits.chunks(stride).enumerate().map(|(at, logits)| (first + at, logits)) {
             if self.batch.target(row).is_some() && !self.rests[row].stats.is_valid() {
-                let bad = |z: &E| z.to_f32().is_nan() || z.to_f32() == f32::INFINITY;
-                let column = logits[..vocab].iter().position(bad);
+                // A scale may make a number infinite, too.
+                let bad = |(column, z): (usize, &E)| {
+                    let z = mapped(self.batch, row, column, f64::from(z.to_f32()));
+                    z.is_nan() || z > f64::from(f32::MAX)
+                };
+                let column = logits[..vocab].iter().enumerate().position(bad);
                 let fault = |column: usize| Error::NonFinite { row, column, value: logits[column].to_f32() };
                 self.faults[row] = column.map(fault);
             }
@@ -329,6 +336,12 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
     /// Judges all rows, with what is wrong with the first bad one if the batch asks.
     fn finish(&mut self, losses: Option<&mut [f32]>) -> Result<Totals, Error> {
         let (batch, columns) = (self.batch, self.loss.columns);
+        self.mapped.clone_from(&self.gathered);
+        for row in 0..columns.rows() {
+            for (column, place) in columns.places(row) {
+                self.mapped[place] = mapped(batch, row, column, self.gathered[place]);
+            }
+        }
         let mut lse: Vec<_> = vec![f64::NEG_INFINITY; columns.rows()];
         for (row, lse) in lse.iter_mut().enumerate().filter(|(row, _)| batch.target(*row).is_some()) {
             let own = self.listed_fault(row);
@@ -341,7 +354,7 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
                 *lse = f64::NAN;
             } else if rest.is_valid() {
                 *lse = rest.lse();
-            } else if self.gathered[columns.range(row)].iter().all(|&z| z == f64::NEG_INFINITY) {
+            } else if self.mapped[columns.range(row)].iter().all(|&z| z == f64::NEG_INFINITY) {
                 self.faults[row] = Some(Error::NoMass { row, vocab: batch.shape().vocab() });
                 *lse = f64::NAN;
             }
@@ -349,7 +362,8 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
         let mut of_rows = vec![0.0; columns.rows()];
         let into =
             Judgement { losses: &mut of_rows, d_rests: &mut self.d_rests, d_gathered: &mut self.d_gathered };
-        let totals = self.loss.judge(batch, &self.gathered, &lse, into);
+        let totals = self.loss.judge(batch, &self.mapped, &lse, into);
+        self.of_raw_logits();
         for (rest, _) in self.rests.iter_mut().zip(&self.d_rests).filter(|(_, d)| d.is_nan()) {
             *rest = RowSummary::nan();
         }
@@ -368,14 +382,34 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
         }
     }
 
+    /// Derivatives by mapped logits become those by the logits themselves.
+    fn of_raw_logits(&mut self) {
+        for row in 0..self.loss.columns.rows() {
+            let Some(map) = self.batch.row_map(row) else { return };
+            for (column, place) in self.loss.columns.places(row) {
+                let derivative =
+                    if map.allows(column) { map.derivative(self.gathered[place]) } else { 0.0 };
+                self.d_gathered[place] *= derivative;
+            }
+        }
+    }
+
     /// The first listed column of a row with a NaN or a +infinity.
     fn listed_fault(&self, row: usize) -> Option<Error> {
         let faults = self.loss.columns.places(row).filter_map(|(column, place)| {
             let value = self.gathered[place];
-            let is_bad = value.is_nan() || value == f64::INFINITY;
+            let is_bad = value.is_nan() || self.mapped[place] == f64::INFINITY;
             is_bad.then_some(Error::NonFinite { row, column, value: value as f32 })
         });
         faults.min_by_key(column_of)
+    }
+}
+
+/// What the batch takes a logit for.
+fn mapped(batch: &Batch<'_>, row: usize, column: usize, logit: f64) -> f64 {
+    match (batch.row_map(row), batch.target(row)) {
+        (Some(map), Some(target)) => map.of(logit, column, target),
+        _ => logit,
     }
 }
 

@@ -118,7 +118,7 @@ impl<O: ColumnObjective> ColumnLoss<'_, O> {
         self.sides.check::<O>(self.columns, batch)
     }
 
-    /// Losses and derivatives of all rows, from the gathered logits `[entries]` and the log-sum-exp of each row's rest
+    /// Losses and derivatives of all rows, from the gathered logits `[entries]`, mapped if the batch has a map, and the log-sum-exp of each row's rest
     /// `[rows]`: NaN for a bad row, -infinity where there is no rest or nobody looks at it.
     ///
     /// A row is bad, too, where one of its gathered logits is NaN or +infinity, or where neither they nor the rest have

@@ -8,6 +8,7 @@ use crate::level::Level;
 use crate::link::Mapped;
 use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
 use core::ops::Range;
+use tokenloss_core::columns::{ColumnPartials, Columns};
 use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
 
 /// A row that is pushed back.
@@ -29,7 +30,11 @@ pub(crate) struct Chunk<'a, E> {
     linear: &'a Linear<'a, E>,
     plan: Plan,
     block_tolerance: f32,
+    /// Columns that rows list, and their gradient.
+    listed: Option<Listed<'a>>,
     rows: usize,
+    /// The rows' places in the batch.
+    batch_rows: Vec<usize>,
     hidden: Vec<f32>,
     tile: Vec<f32>,
     parts: Vec<RowPart>,
@@ -48,7 +53,9 @@ impl<'a, E: Element> Chunk<'a, E> {
             linear,
             plan,
             block_tolerance,
+            listed: None,
             rows: 0,
+            batch_rows: Vec::with_capacity(rows),
             hidden: vec![0.0; rows * linear.dim()],
             tile: vec![0.0; rows * plan.columns],
             parts: vec![RowPart::empty(); rows * blocks],
@@ -58,11 +65,23 @@ impl<'a, E: Element> Chunk<'a, E> {
         }
     }
 
+    /// Listed columns are masked in every tile.
+    pub(crate) fn without(self, columns: &'a Columns<'a>) -> Self {
+        Self { listed: Some(Listed { columns, d: &[] }), ..self }
+    }
+
+    /// The same, and what is pushed back for them is their own.
+    pub(crate) fn with_columns(self, partials: ColumnPartials<'a>) -> Self {
+        Self { listed: Some(Listed { columns: partials.columns, d: partials.d_gathered }), ..self }
+    }
+
     /// The rows to work on, at most `plan.rows`.
-    pub(crate) fn load(&mut self, rows: impl ExactSizeIterator<Item = usize>) {
+    pub(crate) fn load(&mut self, rows: impl Iterator<Item = usize>) {
         let dim = self.linear.dim();
-        self.rows = rows.len();
-        for (into, row) in self.hidden.chunks_exact_mut(dim).zip(rows) {
+        self.batch_rows.clear();
+        self.batch_rows.extend(rows);
+        self.rows = self.batch_rows.len();
+        for (into, &row) in self.hidden.chunks_exact_mut(dim).zip(&self.batch_rows) {
             widen(self.level, &self.linear.hidden()[row * dim..][..dim], into);
         }
     }
@@ -75,28 +94,36 @@ impl<'a, E: Element> Chunk<'a, E> {
 
     /// `tile = hidden @ weight^T + bias` for the tile's columns.
     pub(crate) fn logits(&mut self, columns: &Range<usize>) {
-        let Self { level, linear, plan, rows, .. } = *self;
-        let hidden = &self.hidden;
+        let Self { level, linear, plan, rows, listed, .. } = *self;
+        let (hidden, batch_rows) = (&self.hidden, &self.batch_rows);
         let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
         for_each(&mut self.workers, tiles.zip(blocks(columns, plan.block)), |worker, (tile, block)| {
-            logits(level, linear, plan, worker, &hidden[..rows * linear.dim()], block, tile);
+            logits(level, linear, plan, worker, &hidden[..rows * linear.dim()], block.clone(), tile);
+            mask(linear, listed, batch_rows, &block, tile);
         });
     }
 
-    /// The same, and what the columns know of each row is merged into `parts [rows]`.
-    pub(crate) fn summarise(
-        &mut self,
+    /// The tile's logits of one row, with the column that they start at.
+    pub(crate) fn row(
+        &self,
         columns: &Range<usize>,
-        detail: Detail,
-        batch_rows: &[usize],
-        parts: &mut [RowPart],
-    ) {
-        let Self { level, linear, plan, rows, .. } = *self;
-        let hidden = &self.hidden;
+        position: usize,
+    ) -> impl Iterator<Item = (usize, &[f32])> {
+        let tiles = self.tile[..self.rows * columns.len()].chunks(self.rows * self.plan.block);
+        tiles.zip(blocks(columns, self.plan.block)).map(move |(tile, block)| {
+            (self.linear.columns().start + block.start, &tile[position * block.len()..][..block.len()])
+        })
+    }
+
+    /// The same, and what the columns know of each row is merged into `parts [rows]`.
+    pub(crate) fn summarise(&mut self, columns: &Range<usize>, detail: Detail, parts: &mut [RowPart]) {
+        let Self { level, linear, plan, rows, listed, .. } = *self;
+        let (hidden, batch_rows) = (&self.hidden, &self.batch_rows);
         let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
         let items = tiles.zip(self.parts.chunks_mut(rows)).zip(blocks(columns, plan.block));
         for_each(&mut self.workers, items, |worker, ((tile, parts), block)| {
             logits(level, linear, plan, worker, &hidden[..rows * linear.dim()], block.clone(), tile);
+            mask(linear, listed, batch_rows, &block, tile);
             let tile_rows = tile.chunks_exact(block.len());
             for ((part, z), &row) in parts.iter_mut().zip(tile_rows).zip(batch_rows) {
                 let target = linear.target(row).filter(|target| block.contains(target));
@@ -145,9 +172,11 @@ impl<'a, E: Element> Chunk<'a, E> {
         let mut dbias = gradients.dbias.as_mut().map(|d| d[columns.clone()].chunks_mut(plan.block));
         let mut left = self.left.iter_mut();
         let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
+        let listed = self.listed;
         let items = tiles.zip(blocks(columns, plan.block)).map(|(tile, columns)| Block {
             tile,
             columns,
+            listed,
             left: left.next(),
             dweight: dweight.as_mut().and_then(Iterator::next),
             dbias: dbias.as_mut().and_then(Iterator::next),
@@ -271,6 +300,42 @@ fn logits<E: Element>(
     }
 }
 
+/// Columns that rows list, and what is pushed back for them: nothing yet, or `d [entries]`.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    columns: &'a Columns<'a>,
+    d: &'a [f64],
+}
+
+impl Listed<'_> {
+    /// The listed columns of a row that lie in a block of this weight: their places in the block and among all entries.
+    fn inside<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        row: usize,
+        block: &Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let first = linear.columns().start + block.start;
+        let end = linear.columns().start + block.end;
+        let listed = self.columns.of_row(row).iter().map(|&id| id as usize).zip(self.columns.range(row));
+        listed.filter(move |(id, _)| (first..end).contains(id)).map(move |(id, entry)| (id - first, entry))
+    }
+}
+
+/// Takes the listed columns out of a tile of logits.
+fn mask<E: Element>(
+    linear: &Linear<'_, E>,
+    listed: Option<Listed<'_>>,
+    batch_rows: &[usize],
+    block: &Range<usize>,
+    tile: &mut [f32],
+) {
+    let Some(listed) = listed else { return };
+    for (z, &row) in tile.chunks_exact_mut(block.len()).zip(batch_rows) {
+        listed.inside(linear, row, block).for_each(|(at, _)| z[at] = f32::NEG_INFINITY);
+    }
+}
+
 /// What a row's logits are taken for in a block of columns of this weight.
 fn mapped<'a, E: Element>(
     linear: &Linear<'a, E>,
@@ -309,6 +374,7 @@ fn part_of(
 struct Block<'a> {
     tile: &'a mut [f32],
     columns: Range<usize>,
+    listed: Option<Listed<'a>>,
     left: Option<&'a mut Vec<usize>>,
     dweight: Option<&'a mut [f32]>,
     dbias: Option<&'a mut [f32]>,
@@ -339,6 +405,11 @@ impl Block<'_> {
                 level.run(PushBack { row, target, summary: &live.summary, partials: live.partials, map });
             } else {
                 row.fill(f32::NAN);
+            }
+            if let Some(listed) = self.listed {
+                for (at, entry) in listed.inside(linear, live.row, &self.columns) {
+                    self.tile[into * width + at] = listed.d[entry] as f32;
+                }
             }
         }
         let mut count = live.len();

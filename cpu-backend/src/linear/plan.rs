@@ -106,10 +106,10 @@ impl Costs {
         self.rows * (size_of::<Judged>() + before_or_after + size_of::<usize>())
     }
 
-    /// A row of a chunk: its logits, the part of each block, its hidden state and that one's gradient.
+    /// A row of a chunk: its place, its logits, the part of each block, its hidden state and that one's gradient.
     fn row(&self, columns: usize, block: usize) -> usize {
         let logits = columns * size_of::<f32>() + columns.div_ceil(block) * size_of::<RowPart>();
-        logits + 2 * self.dim * size_of::<f32>()
+        size_of::<usize>() + logits + 2 * self.dim * size_of::<f32>()
     }
 
     /// The columns of a row that takes so many bytes, or a few fewer.
