@@ -133,6 +133,20 @@ impl<'a> Batch<'a> {
         Ok(Self { map: Some(map), ..self })
     }
 
+    /// Some of its rows.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn rows(&self, rows: core::ops::Range<usize>) -> Self {
+        let targets = &self.targets[rows.clone()];
+        Self {
+            shape: Shape { rows: rows.len(), ..self.shape },
+            targets,
+            weights: self.weights.map(|weights| &weights[rows.clone()]),
+            map: self.map.map(|map| map.rows(rows, self.shape.vocab)),
+            valid: targets.iter().filter(|target| **target != IGNORE_INDEX).count(),
+            ..*self
+        }
+    }
+
     /// What to do about NaN and +infinity.
     pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
         Self { non_finite, ..self }

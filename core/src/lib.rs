@@ -67,6 +67,7 @@ pub mod sample;
 pub mod score;
 mod segments;
 pub mod sequence;
+pub mod sets;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod spec;

@@ -221,6 +221,22 @@ impl<'a> LogitMap<'a> {
         }
     }
 
+    /// The same for some of the rows.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn rows(self, rows: core::ops::Range<usize>, vocab: usize) -> Self {
+        let words = vocab.div_ceil(32);
+        let mask = |mask: ClassMask<'a>| match mask.per_row {
+            true => ClassMask { words: &mask.words[rows.start * words..rows.end * words], ..mask },
+            false => mask,
+        };
+        Self {
+            mask: self.mask.map(mask),
+            scales: self.scales.map(|scales| &scales[rows.clone()]),
+            margins: self.margins.map(|margins| &margins[rows.clone()]),
+            ..self
+        }
+    }
+
     /// Checks every slice against the batch, and that no target is masked.
     pub(crate) fn check(&self, targets: &[i32], vocab: usize) -> Result<(), Error> {
         let rows = targets.len();

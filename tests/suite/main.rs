@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod bad_input;
+mod columns;
 mod cpu;
 mod inputs;
 mod linear;

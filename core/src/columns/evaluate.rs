@@ -276,17 +276,14 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
             let first = index * rows;
             copy.clear();
             copy.extend_from_slice(logits);
-            let targets = &self.batch.targets()[first..first + logits.len() / stride];
-            for (at, _) in
-                targets.iter().enumerate().filter(|(at, _)| self.batch.target(first + at).is_some())
-            {
+            let of_copy = self.batch.rows(first..first + logits.len() / stride);
+            let of_copy = of_copy.with_non_finite(NonFinite::NanRow);
+            for at in (0..of_copy.shape().rows()).filter(|&at| of_copy.target(at).is_some()) {
                 for (column, _) in self.loss.columns.places(first + at) {
                     copy[at * stride + column] = E::from_f32(f32::NEG_INFINITY);
                 }
             }
-            let of_copy = crate::Shape::new(targets.len(), shape.vocab())?.with_stride(stride)?;
-            let of_copy = Batch::new(of_copy, targets)?.with_non_finite(NonFinite::NanRow);
-            let rests = &mut self.rests[first..first + targets.len()];
+            let rests = &mut self.rests[first..first + of_copy.shape().rows()];
             backend.summarise(&of_copy, &copy, rests)?;
             self.look_for_faults(first, &copy);
         }
@@ -387,8 +384,7 @@ impl<'a, O: ColumnObjective> Call<'a, O> {
         for row in 0..self.loss.columns.rows() {
             let Some(map) = self.batch.row_map(row) else { return };
             for (column, place) in self.loss.columns.places(row) {
-                let derivative =
-                    if map.allows(column) { map.derivative(self.gathered[place]) } else { 0.0 };
+                let derivative = if map.allows(column) { map.derivative(self.gathered[place]) } else { 0.0 };
                 self.d_gathered[place] *= derivative;
             }
         }

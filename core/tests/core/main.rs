@@ -27,6 +27,7 @@ mod rows;
 mod sample;
 mod score;
 mod sequence;
+mod sets;
 mod sharded;
 mod spec;
 mod theory;

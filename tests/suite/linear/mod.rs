@@ -2,12 +2,12 @@
 
 mod bad_input;
 mod gradients;
-mod inputs;
+pub(crate) mod inputs;
 mod live;
 mod real;
 mod repeat;
 mod shards;
-mod truth;
+pub(crate) mod truth;
 
 use inputs::Case;
 use tokenloss::cpu::{Cpu, Level};
@@ -16,7 +16,7 @@ use tokenloss::{
     Reduction, Totals,
 };
 
-fn levels() -> impl Iterator<Item = Cpu> {
+pub(crate) fn levels() -> impl Iterator<Item = Cpu> {
     Level::available().into_iter().map(Cpu::with_level)
 }
 
@@ -25,14 +25,14 @@ fn objective(spec: &str) -> Objective {
 }
 
 /// Room for every gradient. Whoever leaves an entry of `dhidden` out shows it.
-struct Gradients<G> {
-    dhidden: Vec<G>,
-    dweight: Vec<f32>,
-    dbias: Vec<f32>,
+pub(crate) struct Gradients<G> {
+    pub(crate) dhidden: Vec<G>,
+    pub(crate) dweight: Vec<f32>,
+    pub(crate) dbias: Vec<f32>,
 }
 
 impl<G: Element> Gradients<G> {
-    fn new<E: Element>(linear: &Linear<'_, E>) -> Self {
+    pub(crate) fn new<E: Element>(linear: &Linear<'_, E>) -> Self {
         let columns = linear.columns().len();
         Self {
             dhidden: vec![G::from_f32(f32::NAN); linear.rows() * linear.dim()],
@@ -41,7 +41,7 @@ impl<G: Element> Gradients<G> {
         }
     }
 
-    fn all(&mut self) -> LinearGradients<'_, G> {
+    pub(crate) fn all(&mut self) -> LinearGradients<'_, G> {
         self.wanted([true; 3])
     }
 

@@ -10,7 +10,7 @@ use tokenloss::{Element, Objective, Reduction, RowSummary, Totals};
 /// bound for the worst of all orders and all errors, `n` roundings, would let a lost column of 5,000 pass.)
 const LAMBDA: f64 = 1.0;
 
-fn of_sum(terms: usize, sum_of_absolutes: f64) -> f64 {
+pub(crate) fn of_sum(terms: usize, sum_of_absolutes: f64) -> f64 {
     LAMBDA * (terms as f64).sqrt() * 2f64.powi(-24) * sum_of_absolutes
 }
 
