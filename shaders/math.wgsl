@@ -8,6 +8,15 @@ const LOWEST = -0x1.fffffep+127;
 // A difference of logits, kept finite: below -87 its exponential is 0 anyway, and 0 times this is 0.
 const FAR_BELOW = -1e30;
 
+// Sees NaN and infinity, by their bits: comparisons do not.
+fn is_special(bits: vec4<u32>) -> vec4<bool> {
+  return (bits & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7f800000u);
+}
+
+fn is_masked(bits: vec4<u32>) -> vec4<bool> {
+  return bits == vec4<u32>(0xff800000u);
+}
+
 // exp(r) for |r| <= ln(2) / 2, Taylor to degree 7: truncation 3e-9.
 fn exp_poly(r: vec4<f32>) -> vec4<f32> {
   return 1.0 + r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666667 + r * (0.008333334 + r * (0.0013888889
@@ -49,22 +58,43 @@ fn exp_m1(x: f32) -> f32 {
   return exp_any(x) - 1.0;
 }
 
+// exp(x) - 1 for x <= 0.
+fn exp_m1_neg4(x: vec4<f32>) -> vec4<f32> {
+  let near = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333334 + x * (0.0013888889
+    + x * (0.00019841270 + x * 0.000024801588)))))));
+  return select(exp_neg4(x) - 1.0, near, x > vec4<f32>(-0.5));
+}
+
 // 2 artanh(s) for |s| <= 0.2, which is ln((1 + s) / (1 - s)).
-fn ln_ratio(s: f32) -> f32 {
+fn ln_ratio4(s: vec4<f32>) -> vec4<f32> {
   let q = s * s;
   return 2.0 * s * (1.0 + q * (0.33333334 + q * (0.2 + q * (0.14285715 + q * (0.11111111 + q * 0.09090909)))));
 }
 
-// ln(x) for a normal x > 0; -infinity at 0.
+fn ln_ratio(s: f32) -> f32 {
+  return ln_ratio4(vec4<f32>(s)).x;
+}
+
+// ln(x) for a normal x > 0.
+fn ln4(x: vec4<f32>) -> vec4<f32> {
+  // x = m 2^e with m from sqrt(1/2) to sqrt(2), so that x near 1 has e = 0 and keeps its relative accuracy.
+  let e = (bitcast<vec4<i32>>(x) - 0x3f3504f3) >> vec4<u32>(23u);
+  let m = bitcast<vec4<f32>>(bitcast<vec4<i32>>(x) - (e << vec4<u32>(23u)));
+  let n = vec4<f32>(e);
+  return n * 0.693145752 + (n * 1.42860677e-6 + ln_ratio4((m - 1.0) / (m + 1.0)));
+}
+
+// The same, and -infinity at 0.
 fn ln(x: f32) -> f32 {
   if (x == 0.0) {
     return bitcast<f32>(params.neg_infinity);
   }
-  // x = m 2^e with m from sqrt(1/2) to sqrt(2), so that x near 1 has e = 0 and keeps its relative accuracy.
-  let e = (bitcast<i32>(x) - 0x3f3504f3) >> 23u;
-  let m = bitcast<f32>(bitcast<i32>(x) - (e << 23u));
-  let n = f32(e);
-  return n * 0.693145752 + (n * 1.42860677e-6 + ln_ratio((m - 1.0) / (m + 1.0)));
+  return ln4(vec4<f32>(x)).x;
+}
+
+// ln(1 + x) for x >= 0.
+fn ln_1p4(x: vec4<f32>) -> vec4<f32> {
+  return select(ln4(1.0 + x), ln_ratio4(x / (2.0 + x)), x < vec4<f32>(0.5));
 }
 
 // ln(1 + x) for x > -1.

@@ -21,7 +21,15 @@ struct Params {
   column_first: u32,     // of the whole vocabulary: where the columns of this dispatch begin
   classes: u32,          // the whole vocabulary
   row_tolerance: f32,
-  unused: u32,
+  link_scale: f32,       // of all rows, and
+  link_margin: f32,      // unless they have their own
+  link_cap: f32,
+  row_maps_first: u32,
+  mask_first: u32,
+  mask_stride: u32,      // words from one row's classes to the next; 0 where all rows share them
+  unused_0: u32,
+  unused_1: u32,
+  unused_2: u32,
   objective: array<vec4<f32>, 6>,
 }
 
@@ -31,6 +39,8 @@ const FLAG_FIRST = 4u;         // totals start from 0
 const FLAG_JUDGED = 8u;        // records hold losses
 const FLAG_LIVE = 16u;         // records know whether their row is live
 const FLAG_NAN_ROWS = 32u;     // bad rows are live
+const FLAG_ROW_MAPS = 64u;     // rows have a scale and a margin of their own
+const FLAG_MASK = 128u;        // only some classes are allowed
 
 const DENOMINATOR_GIVEN = 0u;
 const DENOMINATOR_VALID = 1u;

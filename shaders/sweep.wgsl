@@ -22,23 +22,14 @@ fn columns_of(span: Span, block: u32, part: u32) -> vec4<u32> {
   return (4u * block - span.head + vec4<u32>(0u, 1u, 2u, 3u)) * PER_WORD + part;
 }
 
-// Sees NaN and infinity, by their bits: comparisons do not.
-fn is_special(bits: vec4<u32>) -> vec4<bool> {
-  return (bits & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7f800000u);
-}
-
-fn is_masked(bits: vec4<u32>) -> vec4<bool> {
-  return bits == vec4<u32>(0xff800000u);
-}
-
 // The statistics of one lane's share of a row.
-fn sweep_stats(span: Span, lane: u32) -> RowStats {
+fn sweep_stats(span: Span, map: RowMap, lane: u32) -> RowStats {
   var stats = row_stats_empty();
   for (var block = lane; block < span.blocks; block += WG) {
     let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
     for (var part = 0u; part < PER_WORD; part++) {
-      let bits = unpack(words, part);
       let columns = columns_of(span, block, part);
+      let bits = map4(map, unpack(words, part), columns);
       let inside = columns < vec4<u32>(params.vocab);
       let special = is_special(bits);
       let bad = inside & special & !is_masked(bits);
@@ -94,7 +85,7 @@ fn push_live(target_column: u32, summary: RowSummary, partials: RowPartials) -> 
 }
 
 // Writes one lane's share of a row's gradient.
-fn sweep_gradient(span: Span, lane: u32, push: Push) {
+fn sweep_gradient(span: Span, map: RowMap, lane: u32, push: Push) {
   let constant = select(0u, NAN_WORD, push.kind == PUSH_NAN);
   let has_entropy = !is_zero(push.entropy_factor);
   let has_affine = !is_zero(push.mean) || !is_zero(push.energy);
@@ -104,7 +95,9 @@ fn sweep_gradient(span: Span, lane: u32, push: Push) {
       let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
       gradient = vec4<u32>(0u);
       for (var part = 0u; part < PER_WORD; part++) {
-        let bits = unpack(words, part);
+        let columns = columns_of(span, block, part);
+        let raw = unpack(words, part);
+        let bits = map4(map, raw, columns);
         let present = !is_special(bits);
         let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);
         let share = select(vec4<f32>(0.0), exp_neg4(min(max(z - push.max, vec4<f32>(FAR_BELOW)), vec4<f32>(0.0))), present);
@@ -114,10 +107,15 @@ fn sweep_gradient(span: Span, lane: u32, push: Push) {
           value = share * (push.factor - push.entropy_factor * spread);
           value = select(vec4<f32>(0.0), value, share != vec4<f32>(0.0));
         }
-        let at_target = columns_of(span, block, part) == vec4<u32>(push.target_column);
+        let at_target = columns == vec4<u32>(push.target_column);
         value = select(value, vec4<f32>(push.target_gradient), at_target);
         if (has_affine) {
           value += select(vec4<f32>(0.0), push.mean + push.energy * z, present);
+        }
+        if (HAS_MAP) {
+          value *= map_derivative4(map, raw);
+          // A masked class has no gradient, even as the target.
+          value = select(value, vec4<f32>(0.0), is_masked(bits) & !is_masked(raw));
         }
         gradient |= pack(value, part);
       }

@@ -14,29 +14,30 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   // A value from a read_write buffer may steer control flow before a barrier only through here.
   let goal = workgroupUniformLoad(&target_shared);
   let span = span_of(row);
+  let map = row_map(row, u32(goal));
   if (goal == -100) {
     if (lane == 0u) {
       record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
     }
     if (HAS_GRADIENT) {
-      sweep_gradient(span, lane, push_of(PUSH_ZERO));
+      sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
     }
     return;
   }
 
-  let stats = reduce(sweep_stats(span, lane), lane, subgroup, subgroup_lane);
+  let stats = reduce(sweep_stats(span, map, lane), lane, subgroup, subgroup_lane);
   if (lane == 0u) {
-    push_shared = judge_row(row, goal, span, stats);
+    push_shared = judge_row(row, goal, span, map, stats);
   }
   if (HAS_GRADIENT) {
     // The target's logit is read above and overwritten below.
     storageBarrier();
     let push = workgroupUniformLoad(&push_shared);
-    sweep_gradient(span, lane, push);
+    sweep_gradient(span, map, lane, push);
   }
 }
 
-fn judge_row(row: u32, goal: i32, span: Span, stats: RowStats) -> Push {
+fn judge_row(row: u32, goal: i32, span: Span, map: RowMap, stats: RowStats) -> Push {
   var status = STATUS_FINE;
   if (goal < 0 || u32(goal) >= params.vocab) {
     status = STATUS_BAD_TARGET;
@@ -52,7 +53,8 @@ fn judge_row(row: u32, goal: i32, span: Span, stats: RowStats) -> Push {
 
   let column = u32(goal);
   let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
-  let summary = row_summary(stats, unpack(words, column % PER_WORD).x);
+  let bits = map4(map, unpack(words, column % PER_WORD), vec4<u32>(column));
+  let summary = row_summary(stats, bits.x);
   let eval = judge(summary);
   record_write(row, status, summary, eval);
   return push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));

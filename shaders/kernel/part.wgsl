@@ -18,13 +18,16 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
     return;
   }
   let span = span_of(row);
-  let stats = reduce(sweep_stats(span, lane), lane, subgroup, subgroup_lane);
+  // Below the tile's first column this wraps to beyond its last.
+  let column = u32(goal) - params.column_first;
+  let map = row_map(row, column);
+  let stats = reduce(sweep_stats(span, map, lane), lane, subgroup, subgroup_lane);
   if (lane == 0u) {
-    part_merge(row, goal, span, stats);
+    part_merge(row, column, span, map, stats);
   }
 }
 
-fn part_merge(row: u32, goal: i32, span: Span, tile_stats: RowStats) {
+fn part_merge(row: u32, column: u32, span: Span, map: RowMap, tile_stats: RowStats) {
   let at = record_of(row);
   var stats = tile_stats;
   if (stats.argmax != NO_COLUMN) {
@@ -43,10 +46,8 @@ fn part_merge(row: u32, goal: i32, span: Span, tile_stats: RowStats) {
     goal_logit = records[at + RECORD_TARGET_LOGIT];
     goal_seen = records[at + RECORD_LIVE];
   }
-  // Below the tile's first column this wraps to beyond its last.
-  let column = u32(goal) - params.column_first;
   if (column < params.vocab) {
-    goal_logit = load_logits_word(span.first + column);
+    goal_logit = map4(map, vec4<u32>(load_logits_word(span.first + column)), vec4<u32>(column)).x;
     goal_seen = 1u;
   }
   records[at + RECORD_STATUS] = select(stats.bad + 1u, STATUS_FINE, stats.bad == NO_COLUMN);

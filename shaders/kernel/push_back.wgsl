@@ -10,7 +10,7 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
     push_shared = push_of_record(row);
   }
   let push = workgroupUniformLoad(&push_shared);
-  sweep_gradient(span_of(row), lane, push);
+  sweep_gradient(span_of(row), row_map(row, push.target_column), lane, push);
 }
 
 fn push_of_record(row: u32) -> Push {

@@ -30,6 +30,10 @@ pub mod binding {
     pub const SUMS: u32 = 12;
     /// The number of rows that take part, 16 bytes: storage where it is written, a uniform where it is read.
     pub const COUNT: u32 = 13;
+    /// Each row's scale and margin, f32.
+    pub const ROW_MAPS: u32 = 14;
+    /// The bits of the classes that are allowed, u32.
+    pub const MASK: u32 = 15;
 }
 
 /// Bits of [`Params::flags`].
@@ -46,6 +50,10 @@ pub mod flag {
     pub const LIVE: u32 = 16;
     /// Bad rows are live.
     pub const NAN_ROWS: u32 = 32;
+    /// Rows have a scale and a margin of their own.
+    pub const ROW_MAPS: u32 = 64;
+    /// Only some classes are allowed.
+    pub const MASK: u32 = 128;
 }
 
 /// The status of a row whose logits are all -infinity. Any other non-zero status below
@@ -210,13 +218,25 @@ pub struct Params {
     pub classes: u32,
     /// The bound of the gradient's norm below which a row is not live.
     pub row_tolerance: f32,
+    /// The scale of a logit map, unless rows have their own.
+    pub link_scale: f32,
+    /// Its margin, likewise.
+    pub link_margin: f32,
+    /// The bound of its softcap.
+    pub link_cap: f32,
+    /// The word of the first row's scale inside its binding.
+    pub row_maps_first: u32,
+    /// The word of the first row's classes inside the binding of the mask.
+    pub mask_first: u32,
+    /// Words from one row's classes to the next; 0 where all rows share them.
+    pub mask_stride: u32,
     /// The objective's parameters, see [`parameters`](crate::parameters).
     pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
 }
 
 impl Params {
     /// Bytes of the uniform.
-    pub const BYTES: usize = 4 * (20 + crate::MAX_SHADER_PARAMETERS);
+    pub const BYTES: usize = 4 * (28 + crate::MAX_SHADER_PARAMETERS);
 
     /// The uniform's content.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -241,6 +261,14 @@ impl Params {
             self.column_first,
             self.classes,
             self.row_tolerance.to_bits(),
+            self.link_scale.to_bits(),
+            self.link_margin.to_bits(),
+            self.link_cap.to_bits(),
+            self.row_maps_first,
+            self.mask_first,
+            self.mask_stride,
+            0,
+            0,
             0,
         ];
         bytes_of(words.into_iter().chain(self.objective.map(f32::to_bits)))

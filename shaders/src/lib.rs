@@ -10,13 +10,14 @@
 //!
 //! ```
 //! use tokenloss_core::{Dtype, Power};
-//! use tokenloss_shaders::{Program, Reduce, Store, Width};
+//! use tokenloss_shaders::{Map, Program, Reduce, Store, Width};
 //!
 //! let program = Program::Evaluate {
 //!     dtype: Dtype::Bf16,
 //!     width: Width::Vec4,
 //!     store: Store::InPlace,
 //!     reduce: Reduce::Tree,
+//!     map: Map::None,
 //! };
 //! let text = program.assemble(&Power::new(2.0)?);
 //! assert!(text.contains("fn power(prob: TargetProb, alpha: f32) -> TokenEval"));
@@ -38,4 +39,4 @@ pub use layout::{
 pub use objective::{
     Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,
 };
-pub use program::{Matrices, Product, Program, Reduce, Store, Tiles, Width};
+pub use program::{Map, Matrices, Product, Program, Reduce, Store, Tiles, Width};

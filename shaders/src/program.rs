@@ -25,6 +25,24 @@ pub enum Store {
     OutOfPlace,
 }
 
+/// What logits are taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Map {
+    /// Themselves.
+    None,
+    /// Themselves, with a scale, a margin or a mask.
+    Identity,
+    /// Bounded.
+    Softcap,
+    /// What makes their softmax StableMax.
+    StableMax,
+}
+
+impl Map {
+    /// All of them.
+    pub const ALL: [Map; 4] = [Self::None, Self::Identity, Self::Softcap, Self::StableMax];
+}
+
 /// How the lanes of a workgroup are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reduce {
@@ -104,6 +122,8 @@ pub enum Program {
         store: Store,
         /// How lanes are merged.
         reduce: Reduce,
+        /// What logits are taken for.
+        map: Map,
     },
     /// Logits to records, one workgroup a row. Knows no objective.
     Summarise {
@@ -113,6 +133,8 @@ pub enum Program {
         width: Width,
         /// How lanes are merged.
         reduce: Reduce,
+        /// What logits are taken for.
+        map: Map,
     },
     /// Logits and records to the gradient, one workgroup a row. Knows no objective.
     PushBack {
@@ -122,6 +144,8 @@ pub enum Program {
         width: Width,
         /// Where the gradient goes.
         store: Store,
+        /// What logits are taken for.
+        map: Map,
     },
     /// Records, targets and weights to totals, one workgroup in all.
     Totals,
@@ -144,6 +168,8 @@ pub enum Program {
         width: Width,
         /// How lanes are merged.
         reduce: Reduce,
+        /// What logits are taken for.
+        map: Map,
     },
     /// Records of merged parts to judged records, one invocation a row.
     Judge,
@@ -218,7 +244,7 @@ impl Program {
             return [of_dtype(Dtype::F32), wgsl!("product/params"), wgsl!("product/bias")].join("\n");
         }
         let head = [wgsl!("params"), wgsl!("math"), wgsl!("row"), wgsl!("objective"), wgsl!("record")];
-        let row = |dtype, width, store, reduce| {
+        let row = |dtype, width, store, reduce, map| {
             [
                 wgsl!("stats"),
                 of_dtype(dtype),
@@ -231,6 +257,13 @@ impl Program {
                     Store::InPlace => wgsl!("store/in_place"),
                     Store::OutOfPlace => wgsl!("store/out_of_place"),
                 },
+                match map {
+                    Map::None => "",
+                    Map::Identity => wgsl!("link/identity"),
+                    Map::Softcap => wgsl!("link/softcap"),
+                    Map::StableMax => wgsl!("link/stable_max"),
+                },
+                if map == Map::None { wgsl!("map/none") } else { wgsl!("map/linked") },
                 wgsl!("sweep"),
                 match reduce {
                     Reduce::Tree => wgsl!("reduce/tree"),
@@ -240,23 +273,23 @@ impl Program {
         };
         let mut parts = head.to_vec();
         match self {
-            Self::Evaluate { dtype, width, store, reduce } => {
-                parts.extend(row(dtype, width, store, reduce));
+            Self::Evaluate { dtype, width, store, reduce, map } => {
+                parts.extend(row(dtype, width, store, reduce, map));
                 parts.extend([judge, wgsl!("kernel/evaluate")]);
             }
-            Self::Summarise { dtype, width, reduce } => {
-                parts.extend(row(dtype, width, Store::None, reduce));
+            Self::Summarise { dtype, width, reduce, map } => {
+                parts.extend(row(dtype, width, Store::None, reduce, map));
                 parts.extend([judge, wgsl!("kernel/evaluate")]);
             }
-            Self::PushBack { dtype, width, store } => {
+            Self::PushBack { dtype, width, store, map } => {
                 parts.push(wgsl!("detail/entropy"));
-                parts.extend(row(dtype, width, store, Reduce::Tree));
+                parts.extend(row(dtype, width, store, Reduce::Tree, map));
                 parts.push(wgsl!("kernel/push_back"));
             }
             Self::Totals => parts.push(wgsl!("kernel/totals")),
             Self::Copy => parts.push(wgsl!("kernel/copy")),
-            Self::Part { width, reduce } => {
-                parts.extend(row(Dtype::F32, width, Store::None, reduce));
+            Self::Part { width, reduce, map } => {
+                parts.extend(row(Dtype::F32, width, Store::None, reduce, map));
                 parts.extend([judge, wgsl!("kernel/part")]);
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
@@ -274,8 +307,15 @@ impl Program {
 
     /// The storage bindings, by number. A layout has these, each `read_write`, the uniform, and the
     /// [count](Self::reads_count).
-    pub fn bindings(self) -> &'static [u32] {
-        match self {
+    pub fn bindings(self) -> Vec<u32> {
+        let mapped = match self {
+            Self::Evaluate { map, .. }
+            | Self::Summarise { map, .. }
+            | Self::PushBack { map, .. }
+            | Self::Part { map, .. } => map != Map::None,
+            _ => false,
+        };
+        let own: &[u32] = match self {
             Self::Evaluate { store: Store::OutOfPlace, .. }
             | Self::PushBack { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6],
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],
@@ -289,6 +329,8 @@ impl Program {
             Self::Judge => &[2, 5],
             Self::Compact => &[2, 3, 5, 6, 10, 13],
             Self::StoreHidden { .. } => &[2, 5, 11, 12],
-        }
+        };
+        let map: &[u32] = if mapped { &[14, 15] } else { &[] };
+        [own, map].concat()
     }
 }

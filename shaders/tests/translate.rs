@@ -4,13 +4,15 @@
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
 use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded};
-use tokenloss_shaders::{Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
+use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
 fn programs() -> Vec<Program> {
     let mut all = vec![Program::Totals, Program::Copy, Program::SumBias, Program::Judge, Program::Compact];
     for width in [Width::Word, Width::Vec4] {
         for reduce in [Reduce::Tree, Reduce::Subgroup] {
-            all.push(Program::Part { width, reduce });
+            for map in Map::ALL {
+                all.push(Program::Part { width, reduce, map });
+            }
         }
     }
     for dtype in Dtype::ALL {
@@ -18,17 +20,17 @@ fn programs() -> Vec<Program> {
         for product in [Product::Logits, Product::Hidden, Product::Weight] {
             all.push(Program::Product { product, dtype, tiles: Tiles::Registers });
         }
-    }
-    for dtype in Dtype::ALL {
         for width in [Width::Word, Width::Vec4] {
-            for reduce in [Reduce::Tree, Reduce::Subgroup] {
-                all.push(Program::Summarise { dtype, width, reduce });
-                for store in [Store::None, Store::InPlace, Store::OutOfPlace] {
-                    all.push(Program::Evaluate { dtype, width, store, reduce });
+            for map in Map::ALL {
+                for reduce in [Reduce::Tree, Reduce::Subgroup] {
+                    all.push(Program::Summarise { dtype, width, reduce, map });
+                    for store in [Store::None, Store::InPlace, Store::OutOfPlace] {
+                        all.push(Program::Evaluate { dtype, width, store, reduce, map });
+                    }
                 }
-            }
-            for store in [Store::InPlace, Store::OutOfPlace] {
-                all.push(Program::PushBack { dtype, width, store });
+                for store in [Store::InPlace, Store::OutOfPlace] {
+                    all.push(Program::PushBack { dtype, width, store, map });
+                }
             }
         }
     }
@@ -116,6 +118,12 @@ fn file_name(program: Program) -> String {
     name.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-")
 }
 
+/// WebGPU's defaults allow eight storage buffers.
+#[test]
+fn no_program_binds_more_than_eight_buffers() {
+    assert_eq!(programs().into_iter().map(|program| program.bindings().len()).max(), Some(8));
+}
+
 #[test]
 fn every_program_translates() {
     for program in programs() {
@@ -141,7 +149,7 @@ fn cooperative_products_translate_to_metal_and_vulkan() {
 
 #[test]
 fn every_objective_translates_in_every_evaluate() {
-    for program in programs().into_iter().filter(|p| matches!(p, Program::Evaluate { .. })) {
+    for program in programs().into_iter().filter(|p| matches!(p, Program::Evaluate { map: Map::None, .. })) {
         for objective in objectives() {
             let spec = objective.to_string().replace([':', ',', '=', '+', ' '], "-");
             check(&format!("{}-{spec}", file_name(program)), &program.assemble(&objective));
@@ -158,6 +166,7 @@ fn gates_nest_and_share_their_text() {
         width: Width::Vec4,
         store: Store::OutOfPlace,
         reduce: Reduce::Tree,
+        map: Map::None,
     };
     check("gates", &program.assemble(&twice));
     assert_eq!(tokenloss_shaders::parameters(&twice).unwrap()[..4], [0.2, 1.0, 0.1, 0.9]);
@@ -202,12 +211,19 @@ fn a_token_objective_takes_no_moments() {
             width: Width::Word,
             store: Store::None,
             reduce: Reduce::Tree,
+            map: Map::None,
         };
-        for program in [evaluate, Program::Part { width: Width::Word, reduce: Reduce::Tree }] {
+        for program in [evaluate, Program::Part { width: Width::Word, reduce: Reduce::Tree, map: Map::None }]
+        {
             let text = program.assemble(&objective);
             assert!(text.contains(&format!("const HAS_MOMENTS = {moments};")), "{spec}: {program:?}");
         }
-        let summarise = Program::Summarise { dtype: Dtype::F32, width: Width::Word, reduce: Reduce::Tree };
+        let summarise = Program::Summarise {
+            dtype: Dtype::F32,
+            width: Width::Word,
+            reduce: Reduce::Tree,
+            map: Map::None,
+        };
         assert!(summarise.assemble(&objective).contains("const HAS_MOMENTS = true;"));
     }
 }

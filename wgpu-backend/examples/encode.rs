@@ -48,7 +48,13 @@ fn main() -> Result<(), GpuError> {
     kernels.encode(
         &mut encoder,
         &Job {
-            data: Data { shape, dtype: Dtype::F32, logits: whole(&logits), targets: whole(&targets) },
+            data: Data {
+                shape,
+                dtype: Dtype::F32,
+                logits: whole(&logits),
+                targets: whole(&targets),
+                map: None,
+            },
             objective: &Power::new(1.0)?,
             reduction: Reduction::default(),
             weights: None,

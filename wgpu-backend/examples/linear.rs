@@ -70,6 +70,7 @@ fn main() -> Result<(), GpuError> {
                 weight: vec![whole(&weight)],
                 bias: None,
                 targets: whole(&targets),
+                map: None,
             },
             objective: &Power::new(1.0)?,
             reduction: Reduction::default(),

@@ -3,13 +3,15 @@
 use crate::dispatch::ready;
 use crate::kernels::Scale;
 use crate::{
-    CooperativeMatrix, Data, GpuError, Gradient, Job, Kernels, PushBackJob, SummariseJob, Variant, words,
+    CooperativeMatrix, Data, GpuError, Gradient, Job, Kernels, MapBindings, MaskBinding, PushBackJob,
+    SummariseJob, Variant, words,
 };
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
-    Backend, Batch, Denominator, Diagnostics, Element, Error, Evaluate, Logits, NonFinite, Outputs,
-    Reduction, RowObjective, RowPartials, RowStats, RowSummary, RowVerdict, Shape, TargetProb, Totals,
-    check_length,
+    Backend, Batch, ClassMask, Denominator, Diagnostics, Element, Error, Evaluate, Link, Logits, NonFinite,
+    Outputs, Reduction, RowMap, RowObjective, RowPartials, RowStats, RowSummary, RowVerdict, Shape,
+    TargetProb, Totals, check_length,
 };
 use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
 
@@ -330,6 +332,53 @@ struct Slice {
     targets: wgpu::Buffer,
     weights: Option<wgpu::Buffer>,
     records: wgpu::Buffer,
+    map: Option<UploadedMap>,
+}
+
+/// What the logits of some rows are taken for.
+pub(crate) struct UploadedMap {
+    link: Link,
+    scale: f32,
+    margin: f32,
+    rows: Option<wgpu::Buffer>,
+    mask: Option<(wgpu::Buffer, bool)>,
+}
+
+impl UploadedMap {
+    pub(crate) fn new(gpu: &Gpu, batch: &Batch<'_>, rows: Range<usize>) -> Result<Option<Self>, GpuError> {
+        let Some(map) = batch.map() else { return Ok(None) };
+        let vocab = batch.shape().vocab();
+        let of = |row| map.row(row, vocab);
+        let own = map.scales().is_some() || map.margins().is_some();
+        let numbers = || rows.clone().flat_map(|row| [of(row).scale, of(row).margin].map(f32::to_bits));
+        let mask = |mask: ClassMask<'_>| {
+            let (words, per_row) = mask.words();
+            let each = vocab.div_ceil(32);
+            let words = if per_row { &words[rows.start * each..rows.end * each] } else { words };
+            Ok::<_, GpuError>((gpu.upload(words)?, per_row))
+        };
+        let RowMap { link, scale, margin, .. } = of(rows.start);
+        Ok(Some(Self {
+            link,
+            scale,
+            margin,
+            rows: own.then(|| gpu.upload(&numbers().collect::<Vec<_>>())).transpose()?,
+            mask: map.mask().map(mask).transpose()?,
+        }))
+    }
+
+    pub(crate) fn bindings(&self) -> MapBindings<'_> {
+        MapBindings {
+            link: self.link,
+            scale: self.scale,
+            margin: self.margin,
+            rows: self.rows.as_ref().map(whole),
+            mask: self
+                .mask
+                .as_ref()
+                .map(|(words, per_row)| MaskBinding { words: whole(words), per_row: *per_row }),
+        }
+    }
 }
 
 pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
@@ -374,6 +423,7 @@ impl<E: Element> Rows<'_, E> {
                 Some(words) => gpu.upload(words)?,
                 None => gpu.buffer((self.rows * RECORD_WORDS * 4) as u64, usage),
             },
+            map: UploadedMap::new(gpu, self.batch, self.first..self.first + self.rows)?,
         })
     }
 
@@ -395,7 +445,13 @@ impl<E: Element> Rows<'_, E> {
 
 impl Slice {
     fn data(&self, dtype: tokenloss_core::Dtype) -> Data<'_> {
-        Data { shape: self.shape, dtype, logits: whole(&self.logits), targets: whole(&self.targets) }
+        Data {
+            shape: self.shape,
+            dtype,
+            logits: whole(&self.logits),
+            targets: whole(&self.targets),
+            map: self.map.as_ref().map(UploadedMap::bindings),
+        }
     }
 }
 
@@ -413,7 +469,6 @@ impl Backend for Gpu {
         summaries: &mut [RowSummary<f64>],
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
-        check_map(batch)?;
         Logits::Read(logits).check(shape)?;
         check_length("summaries", shape.rows(), summaries.len())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
@@ -443,7 +498,6 @@ impl Backend for Gpu {
         partials: &[RowPartials<f64>],
     ) -> Result<(), GpuError> {
         let shape = batch.shape();
-        check_map(batch)?;
         logits.check(shape)?;
         check_length("summaries", shape.rows(), summaries.len())?;
         check_length("partials", shape.rows(), partials.len())?;
@@ -486,7 +540,6 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
         outputs: Outputs<'_>,
     ) -> Result<Totals, GpuError> {
         let shape = batch.shape();
-        check_map(batch)?;
         reduction.check()?;
         logits.check(shape)?;
         outputs.check(shape.rows())?;
@@ -615,11 +668,6 @@ impl<'a, E: Element> Host<'a, E> {
             words::read(words, &mut into[row * shape.stride()..][..shape.vocab()]);
         }
     }
-}
-
-/// Logits are taken for themselves.
-pub(crate) fn check_map(batch: &Batch<'_>) -> Result<(), GpuError> {
-    batch.map().map_or(Ok(()), |_| Err(GpuError::Unsupported { what: "logit map" }))
 }
 
 fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {

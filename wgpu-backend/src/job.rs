@@ -1,6 +1,7 @@
 //! What to record, and into whose buffers.
 
 use crate::GpuError;
+use crate::map::MapBindings;
 use tokenloss_core::{Dtype, Reduction, Shape};
 use tokenloss_shaders::{RECORD_WORDS, ShaderObjective, Store, TOTALS_WORDS};
 use wgpu::BufferBinding;
@@ -40,6 +41,8 @@ pub struct Data<'a> {
     /// `[rows]`, i32: -100 for a row that takes no part. The GPU checks them: a row with any other target
     /// outside `0..vocab` is NaN, and its status says so.
     pub targets: BufferBinding<'a>,
+    /// What logits are taken for, if not for themselves.
+    pub map: Option<MapBindings<'a>>,
 }
 
 /// Summarise, judge and push back: [`Kernels::encode`](crate::Kernels::encode).

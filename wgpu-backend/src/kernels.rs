@@ -2,6 +2,7 @@
 
 use crate::dispatch::{Bound, Dispatch, Key};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
+use crate::map::MapParts;
 use crate::plan::{Cut, Slice};
 use crate::{CooperativeMatrix, GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
 use std::collections::HashMap;
@@ -80,6 +81,7 @@ struct Parts<'a> {
     weights: Option<Part<'a>>,
     records: Part<'a>,
     totals: Part<'a>,
+    map: MapParts<'a>,
 }
 
 impl Kernels {
@@ -104,7 +106,7 @@ impl Kernels {
         };
         enough(
             "max_storage_buffers_per_shader_stage",
-            6,
+            8,
             limits.max_storage_buffers_per_shader_stage.into(),
         )?;
         enough(
@@ -206,6 +208,7 @@ impl Kernels {
             (job.totals.as_ref(), scratch_totals.as_ref()),
         )?;
 
+        let map = parts.map.program()?;
         let store = job.gradient.store();
         let has_gradient = store != Store::None;
         let two_moves = has_gradient && scale == Scale::Kept;
@@ -215,6 +218,7 @@ impl Kernels {
             width,
             store: if two_moves { Store::None } else { store },
             reduce,
+            map,
         };
         let judge = evaluate(Width::Vec4).judge(job.objective);
         let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
@@ -232,7 +236,7 @@ impl Kernels {
             self.plan_totals(&parts, judged, scale, &mut dispatches);
         }
         if two_moves {
-            let push_back = |width| Program::PushBack { dtype, width, store };
+            let push_back = |width| Program::PushBack { dtype, width, store, map };
             self.plan_rows(&parts, &push_back, "", scaled, &mut dispatches)?;
         }
         self.record(encoder, &dispatches)
@@ -255,8 +259,8 @@ impl Kernels {
             (Some(&job.records), None),
             (None, totals.as_ref()),
         )?;
-        let (dtype, reduce) = (job.data.dtype, self.variant.reduce());
-        let summarise = |width| Program::Summarise { dtype, width, reduce };
+        let (dtype, reduce, map) = (job.data.dtype, self.variant.reduce(), parts.map.program()?);
+        let summarise = |width| Program::Summarise { dtype, width, reduce, map };
         let judge = summarise(Width::Vec4).judge(&NoObjective);
         let mut dispatches = Vec::new();
         self.plan_rows(&parts, &summarise, &judge, Params::default(), &mut dispatches)?;
@@ -279,8 +283,8 @@ impl Kernels {
         let totals = self.scratch(true, TOTALS_BYTES);
         let parts =
             Parts::new(&job.data, &job.gradient, None, (Some(&job.records), None), (None, totals.as_ref()))?;
-        let dtype = job.data.dtype;
-        let push_back = |width| Program::PushBack { dtype, width, store };
+        let (dtype, map) = (job.data.dtype, parts.map.program()?);
+        let push_back = |width| Program::PushBack { dtype, width, store, map };
         let mut dispatches = Vec::new();
         self.plan_rows(&parts, &push_back, "", Params::default(), &mut dispatches)?;
         self.record(encoder, &dispatches)
@@ -389,11 +393,14 @@ impl Kernels {
                 grid_x: groups.0,
                 logits_first: element(binding::LOGITS),
                 dlogits_first: element(binding::DLOGITS),
-                ..params
+                ..parts.map.params(params)
             };
             let mut bound: Vec<_> = matrices.into_iter().map(|(bound, _)| bound).collect();
             self.bind_rows(parts, slice, &mut params, &mut bound);
-            bound.retain(|bound| program.bindings().contains(&bound.binding));
+            let rows = slice.row..slice.row + slice.rows;
+            parts.map.bind(&self.cut, &self.nothing, rows, &mut params, &mut bound);
+            let bindings = program.bindings();
+            bound.retain(|bound| bindings.contains(&bound.binding));
             dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });
         }
         Ok(())
@@ -508,9 +515,10 @@ impl<'a> Parts<'a> {
         let records = part("records", records, rows * RECORD_BYTES)?;
         let totals = part("totals", totals, TOTALS_BYTES)?;
 
+        let map = MapParts::new(data.map.as_ref(), data.shape.rows(), data.shape.vocab())?;
         let mut written: Vec<&Part<'_>> = [&records, &totals, &dlogits].into_iter().flatten().collect();
         let mut read = vec![&targets];
-        read.extend(&weights);
+        read.extend(weights.iter().chain(map.parts()));
         if matches!(gradient, Gradient::InPlace) { &mut written } else { &mut read }.push(&logits);
         check_overlap(&written, &read)?;
         let missing = |what| GpuError::NoSize { what };
@@ -522,6 +530,7 @@ impl<'a> Parts<'a> {
             weights,
             records: records.ok_or(missing("records"))?,
             totals: totals.ok_or(missing("totals"))?,
+            map,
         })
     }
 }

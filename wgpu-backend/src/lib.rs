@@ -42,6 +42,9 @@
 //! here. [`Gpu`] implements [`EvaluateLinear`](tokenloss_core::EvaluateLinear).
 //! [`CooperativeMatrix`] is an experimental rung for those products, on request.
 //!
+//! **Logit maps.** [`MapBindings`] is what a batch's [`LogitMap`](tokenloss_core::LogitMap) is on the GPU: scale, margin,
+//! softcap, StableMax and masks of classes, in every call.
+//!
 //! **Accuracy.** Arithmetic is f32; exponentials and logarithms are polynomials of this crate's own, because
 //! drivers' lose the digits that a confident row needs. A row's gradient keeps its relative accuracy at margins
 //! up to 80; below -87 an exponential is 0.
@@ -64,6 +67,7 @@ mod gpu;
 mod job;
 mod kernels;
 mod linear;
+mod map;
 mod plan;
 #[cfg(feature = "device")]
 mod time;
@@ -81,6 +85,7 @@ pub use linear::{
     LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob, LinearRequest,
     LinearRequirements, linear_requirements,
 };
+pub use map::{MapBindings, MaskBinding};
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 #[cfg(feature = "device")]
 pub use time::TimedGradient;

@@ -163,6 +163,7 @@ impl Stage {
             dtype: self.dtype,
             logits: whole(&self.logits),
             targets: whole(&self.targets),
+            map: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{GpuError, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction};
 use tokenloss_shaders::{
-    NoObjective, Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
+    Map, NoObjective, Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
 };
 
 /// Lanes of a product's workgroup: each computes 4 x 4 of its 64 x 64 sums.
@@ -87,7 +87,8 @@ impl Kernels {
         )?;
         let objective = parameters(job.objective)?;
         let judge = Program::Judge.judge(job.objective);
-        let sums = self.part().judge(job.objective);
+        let map = parts.map.program()?;
+        let sums = self.part(map).judge(job.objective);
         let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
         let call = Call {
             kernels: self,
@@ -96,13 +97,14 @@ impl Kernels {
             scratch: &scratch,
             judge: &judge,
             sums: &sums,
-            base: Params {
+            map,
+            base: parts.map.params(Params {
                 objective,
                 flags: weights,
                 classes: data.vocab as u32,
                 row_tolerance: job.options.row_tolerance,
                 ..Params::default()
-            },
+            }),
             non_finite: job.non_finite,
         };
 
@@ -147,14 +149,16 @@ impl Kernels {
         let scratch = Scratch::new(self, &request, &plan);
         let records = (Some(&job.records), None);
         let parts = Parts::new(&job.data, &gradients, None, records, (None, scratch.totals.as_ref()))?;
-        let base = Params { classes: job.data.vocab as u32, ..Params::default() };
+        let base = parts.map.params(Params { classes: job.data.vocab as u32, ..Params::default() });
+        let map = parts.map.program()?;
         let call = Call {
             kernels: self,
             plan,
             parts: &parts,
             scratch: &scratch,
             judge: "",
-            sums: &self.part().judge(&NoObjective),
+            sums: &self.part(map).judge(&NoObjective),
+            map,
             base,
             non_finite: NonFinite::Error,
         };
@@ -179,11 +183,11 @@ impl Kernels {
         let scratch = Scratch::new(self, &request, &plan);
         let records = (Some(&job.records), None);
         let parts = Parts::new(&job.data, &job.gradients, None, records, (None, scratch.totals.as_ref()))?;
-        let base = Params {
+        let base = parts.map.params(Params {
             classes: job.data.vocab as u32,
             row_tolerance: job.options.row_tolerance,
             ..Params::default()
-        };
+        });
         let call = Call {
             kernels: self,
             plan,
@@ -191,6 +195,7 @@ impl Kernels {
             scratch: &scratch,
             judge: "",
             sums: "",
+            map: parts.map.program()?,
             base,
             non_finite: job.non_finite,
         };
@@ -212,8 +217,8 @@ impl Kernels {
         crate::linear_requirements(request, self.variant, &self.limits)
     }
 
-    fn part(&self) -> Program {
-        Program::Part { width: Width::Vec4, reduce: self.variant.reduce() }
+    fn part(&self, map: Map) -> Program {
+        Program::Part { width: Width::Vec4, reduce: self.variant.reduce(), map }
     }
 
     fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
@@ -261,6 +266,7 @@ struct Call<'a> {
     /// The text of the objective, and of the statistics that it looks at.
     judge: &'a str,
     sums: &'a str,
+    map: Map,
     base: Params,
     non_finite: NonFinite,
 }
@@ -324,7 +330,10 @@ impl<'a> Call<'a> {
         }
         let (totals, totals_first) = self.bind(binding::TOTALS, &parts.totals, 0, TOTALS_BYTES, 4);
         bound.push(totals);
-        bound.retain(|bound| program.bindings().contains(&bound.binding));
+        let mut params = params;
+        parts.map.bind(&kernels.cut, &kernels.nothing, rows.clone(), &mut params, &mut bound);
+        let bindings = program.bindings();
+        bound.retain(|bound| bindings.contains(&bound.binding));
         let params = Params {
             rows: rows.len() as u32,
             grid_x: groups.0,
@@ -381,7 +390,7 @@ impl<'a> Call<'a> {
     /// Logits of the rows that are not ignored, and what is known of each.
     fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
         self.list(chunk, 0, into);
-        let part = self.kernels.part();
+        let part = self.kernels.part(self.map);
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
             self.logits(chunk, &columns, into);
             let first = if columns.start == 0 { flag::FIRST } else { 0 };
@@ -398,7 +407,8 @@ impl<'a> Call<'a> {
     fn push_back(&self, chunk: &Range<usize>, scale: u32, held: bool, into: &mut Vec<Dispatch<'a>>) {
         let nan_rows = if self.non_finite == NonFinite::NanRow { flag::NAN_ROWS } else { 0 };
         self.list(chunk, scale | flag::LIVE | nan_rows, into);
-        let push_back = Program::PushBack { dtype: Dtype::F32, width: Width::Vec4, store: Store::InPlace };
+        let push_back =
+            Program::PushBack { dtype: Dtype::F32, width: Width::Vec4, store: Store::InPlace, map: self.map };
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
             if !held {
                 self.logits(chunk, &columns, into);
@@ -628,6 +638,7 @@ mod tests {
                 weight: vec![part(&inputs[1])],
                 bias: None,
                 targets: part(&inputs[2]),
+                map: None,
             },
             objective: &Nll,
             reduction,

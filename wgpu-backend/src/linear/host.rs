@@ -1,7 +1,7 @@
 //! The linear form on host slices.
 
 use super::job::{LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob};
-use crate::gpu::{check_map, partials_of, record_of, records, stats_of, summary_of, whole};
+use crate::gpu::{UploadedMap, partials_of, record_of, records, stats_of, summary_of, whole};
 use crate::kernels::Scale;
 use crate::{Gpu, GpuError, Record, ShaderObjective, words};
 use tokenloss_core::{
@@ -22,6 +22,7 @@ struct Uploaded {
     targets: wgpu::Buffer,
     weights: Option<wgpu::Buffer>,
     records: wgpu::Buffer,
+    map: Option<UploadedMap>,
 }
 
 /// The gradients of a call on the device.
@@ -65,6 +66,7 @@ impl Gpu {
             bias: linear.bias().map(|bias| self.upload(&words_of(bias))).transpose()?,
             targets: self.upload(bytemuck::cast_slice(batch.targets()))?,
             weights: weights.transpose()?,
+            map: UploadedMap::new(self, batch, 0..linear.rows())?,
             records: match records {
                 Some(words) => self.upload(words)?,
                 None => self.result((linear.rows() * RECORD_WORDS * 4) as u64)?,
@@ -140,6 +142,7 @@ impl Uploaded {
             weight: self.weight.iter().map(whole).collect(),
             bias: self.bias.as_ref().map(whole),
             targets: whole(&self.targets),
+            map: self.map.as_ref().map(UploadedMap::bindings),
         }
     }
 }
@@ -200,7 +203,6 @@ impl LinearBackend for Gpu {
         options: &LinearOptions,
         parts: &mut [RowPart],
     ) -> Result<(), GpuError> {
-        check_map(linear.batch())?;
         check_length("parts", linear.rows(), parts.len())?;
         let words = self.guarded(0, || {
             let uploaded = self.upload_linear(linear, None)?;
@@ -226,7 +228,6 @@ impl LinearBackend for Gpu {
         partials: &[RowPartials<f64>],
         mut gradients: LinearGradients<'_, G>,
     ) -> Result<usize, GpuError> {
-        check_map(linear.batch())?;
         check_length("summaries", linear.rows(), summaries.len())?;
         check_length("partials", linear.rows(), partials.len())?;
         gradients.check(linear)?;
@@ -264,7 +265,6 @@ impl<O: ShaderObjective + RowObjective> EvaluateLinear<O> for Gpu {
         mut gradients: LinearGradients<'_, G>,
         outputs: Outputs<'_>,
     ) -> Result<Totals, GpuError> {
-        check_map(linear.batch())?;
         check_whole(linear)?;
         reduction.check()?;
         gradients.check(linear)?;

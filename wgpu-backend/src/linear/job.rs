@@ -2,6 +2,7 @@
 
 use crate::GpuError;
 use crate::job::{Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
+use crate::map::{MapBindings, MapParts};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction, check_columns, check_dim};
 use tokenloss_shaders::ShaderObjective;
@@ -30,6 +31,8 @@ pub struct LinearData<'a> {
     pub bias: Option<BufferBinding<'a>>,
     /// `[rows]`, i32, checked by the GPU as those of [`Data`](crate::Data) are.
     pub targets: BufferBinding<'a>,
+    /// What logits are taken for, if not for themselves.
+    pub map: Option<MapBindings<'a>>,
 }
 
 /// Where gradients go. None of them ([`Default`]) is forward only.
@@ -135,6 +138,7 @@ pub(super) struct Parts<'a> {
     pub(super) dhidden: Option<(Part<'a>, Dtype)>,
     pub(super) dweight: Option<Vec<Piece<'a>>>,
     pub(super) dbias: Option<Part<'a>>,
+    pub(super) map: MapParts<'a>,
 }
 
 /// A caller's binding, or scratch in its place.
@@ -185,6 +189,7 @@ impl<'a> Parts<'a> {
                 Some(binding) => Some(Part::new("dbias", binding, bytes(count, Dtype::F32))?),
                 None => None,
             },
+            map: MapParts::new(data.map.as_ref(), rows, vocab)?,
         };
         let mut written = vec![&parts.records, &parts.totals];
         written.extend(parts.dhidden.iter().map(|(part, _)| part));
@@ -192,7 +197,7 @@ impl<'a> Parts<'a> {
         written.extend(&parts.dbias);
         let mut read = vec![&parts.hidden, &parts.targets];
         read.extend(parts.weight.iter().map(|piece| &piece.part));
-        read.extend(parts.bias.iter().chain(&parts.weights));
+        read.extend(parts.bias.iter().chain(&parts.weights).chain(parts.map.parts()));
         check_overlap(&written, &read)?;
         Ok(parts)
     }

@@ -6,7 +6,7 @@ use crate::run::{Done, PLACES, Place, Setup, run};
 use crate::tolerance::{Row, least};
 use tokenloss_core::reference::{self, Results};
 use tokenloss_core::{
-    AnyRow, AnyToken, Batch, Composite, Denominator, Detail, Dtype, MAX_PARAMETERS, Nll, Objective,
+    AnyRow, AnyToken, Batch, Composite, Denominator, Detail, Dtype, LogitMap, MAX_PARAMETERS, Nll, Objective,
     Parameter, Power, Reduction, RowEval, RowObjective, RowPartials, RowSummary, Shape, Thresholded,
     TokenObjective, Totals,
 };
@@ -40,6 +40,7 @@ pub(crate) fn oracle<O: RowObjective>(
     reduction: Reduction,
     matrix: &Matrix,
     weights: Option<&[f32]>,
+    map: Option<LogitMap<'_>>,
 ) -> Oracle {
     let rows = matrix.rows();
     let shape = Shape::new(rows, matrix.vocab).unwrap();
@@ -47,6 +48,9 @@ pub(crate) fn oracle<O: RowObjective>(
         Batch::new(shape, &matrix.targets).unwrap().with_non_finite(tokenloss_core::NonFinite::NanRow);
     if let Some(weights) = weights {
         batch = batch.with_weights(weights).unwrap();
+    }
+    if let Some(map) = map {
+        batch = batch.with_map(map).unwrap();
     }
     let logits: Vec<f64> = matrix.logits.iter().map(|z| f64::from(*z)).collect();
     let mut losses = vec![0.0; rows];
@@ -59,8 +63,8 @@ pub(crate) fn oracle<O: RowObjective>(
 
 /// Checks everything of a run, and returns the largest errors.
 pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_>, done: &Done) -> Worst {
-    let Setup { matrix, reduction, weights, place, .. } = *setup;
-    let truth = oracle(objective, reduction, matrix, weights);
+    let Setup { matrix, reduction, weights, place, map, .. } = *setup;
+    let truth = oracle(objective, reduction, matrix, weights, map);
     let mut worst = Worst::default();
     let scale = if truth.totals.denominator == 0.0 { 0.0 } else { 1.0 / truth.totals.denominator };
     let (mut ambiguous, mut faint) = (false, 0);
@@ -84,7 +88,8 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
             continue;
         }
         assert_eq!(record.status, 0, "{what}: row {row}");
-        let allowed = Row::new(objective, logits, summary);
+        let row_map = map.map(|map| map.row(row, matrix.vocab));
+        let allowed = Row::of_map(objective, row_map, logits, target as usize, summary);
         if allowed.either_side {
             ambiguous = true;
             continue;
@@ -110,7 +115,8 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         near("lse", record.lse, summary.stats.lse(), allowed.lse);
         near("entropy", record.entropy, summary.stats.entropy(), allowed.entropy);
         let loss = near("loss", record.loss, truth.losses[row], allowed.loss);
-        assert_eq!(record.argmax as u32, summary.stats.argmax, "{what}: row {row}, argmax");
+        let argmax = record.argmax as usize;
+        assert!(allowed.is_argmax(argmax), "{what}: row {row}, argmax {argmax}");
         let eval = objective.of_row(summary);
         assert_eq!(record.kept, eval.kept, "{what}: row {row}, kept");
         let weight = weights.map_or(1.0, |w| f64::from(w[row]));
@@ -125,8 +131,10 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         for (column, got) in gradient.iter().enumerate() {
             let expected = truth.dlogits[columns.start + column];
             let is_target = column == target as usize;
-            let allowed = allowed.gradient(matrix.dtype, logits[column], is_target, weight * scale, expected);
-            if logits[column] == f32::NEG_INFINITY && !is_target {
+            let allowed = allowed.gradient(matrix.dtype, column, weight * scale, expected);
+            let is_masked =
+                logits[column] == f32::NEG_INFINITY || row_map.is_some_and(|map| !map.allows(column));
+            if is_masked && !is_target {
                 assert_eq!(*got, 0.0, "{what}: row {row}, masked column {column}");
             }
             largest = largest.max(near(&format!("dlogits {column}"), *got, expected, allowed));

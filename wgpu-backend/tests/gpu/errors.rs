@@ -5,8 +5,7 @@ use crate::machine::{baseline, open};
 use crate::run::{buffer, part, words_of};
 use std::borrow::Cow;
 use tokenloss_core::{
-    Batch, Denominator, Dtype, Evaluate, LogitMap, Logits, Nll, Outputs, Reduction, RowSummary, Shape,
-    Thresholded,
+    Batch, Denominator, Dtype, Evaluate, Logits, Nll, Outputs, Reduction, RowSummary, Shape, Thresholded,
 };
 use tokenloss_wgpu::{
     Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements,
@@ -42,6 +41,7 @@ impl Bench {
                 dtype: Dtype::F32,
                 logits: part(&self.logits, 0, 32),
                 targets: part(&self.targets, 0, 4),
+                map: None,
             },
             objective: &Nll,
             reduction: Reduction::default(),
@@ -168,11 +168,6 @@ fn the_callers_data() {
 
     let shape = Shape::new(2, 4).unwrap();
     let batch = Batch::new(shape, &[0, 1]).unwrap();
-    let mapped = batch.with_map(LogitMap::stable_max()).unwrap();
-    let read = Logits::Read(&[0.0f32; 8][..]);
-    let error = bench.gpu.evaluate(&Nll, Reduction::Sum, &mapped, read, Outputs::default()).unwrap_err();
-    assert_eq!(error.to_string(), "logit map: not supported on the GPU");
-
     let evaluate = |logits: &[f32]| {
         let outputs = Outputs::default();
         bench
@@ -288,6 +283,7 @@ fn the_baseline_needs_no_feature_and_no_more_than_default_limits() {
                             dtype,
                             logits: part(&buffer, offset, 1024),
                             targets: part(&buffer, 2048, 4),
+                            map: None,
                         },
                         objective: &gate,
                         reduction: Reduction::Mean(denominator),

@@ -5,9 +5,10 @@ use crate::machine::{baseline, gpus, low_limits, open, say};
 use tokenloss_core::half::{bf16, f16};
 use tokenloss_core::reference::{self, LinearResults};
 use tokenloss_core::{
-    AnyRow, AnyToken, Batch, Budget, Composite, Denominator, Dtype, Element, Error, EvaluateLinear, Linear,
-    LinearBackend, LinearGradients, LinearOptions, Nll, NonFinite, Objective, Outputs, Reduction,
-    RowObjective, RowPart, RowPartials, RowSummary, Shape, Totals, summaries_of_parts,
+    AnyRow, AnyToken, Batch, Budget, ClassMask, Composite, Denominator, Dtype, Element, Error,
+    EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, LogitMap, Nll, NonFinite,
+    Objective, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowSummary, Shape, Totals,
+    summaries_of_parts,
 };
 use tokenloss_wgpu::{Gpu, GpuError, LinearRequest, Variant, shaders::RECORD_WORDS};
 
@@ -21,6 +22,7 @@ pub(crate) struct Case<E> {
     pub(crate) targets: Vec<i32>,
     pub(crate) weights: Option<Vec<f32>>,
     pub(crate) non_finite: NonFinite,
+    pub(crate) map: Option<LogitMap<'static>>,
 }
 
 impl<E: Element> Case<E> {
@@ -37,7 +39,7 @@ impl<E: Element> Case<E> {
             (1..rows).step_by(3).for_each(|row| targets[row] = -100);
             weights = Some((0..rows).map(|row| [1.0, 0.0, 2.5, 0.25][row % 4]).collect());
         }
-        Self { dim, vocab, hidden, weight, bias, targets, weights, non_finite: NonFinite::Error }
+        Self { dim, vocab, hidden, weight, bias, targets, weights, non_finite: NonFinite::Error, map: None }
     }
 
     pub(crate) fn linear(&self) -> Linear<'_, E> {
@@ -45,6 +47,9 @@ impl<E: Element> Case<E> {
             Batch::new(Shape::new(self.targets.len(), self.vocab).unwrap(), &self.targets).unwrap();
         if let Some(weights) = &self.weights {
             batch = batch.with_weights(weights).unwrap();
+        }
+        if let Some(map) = self.map {
+            batch = batch.with_map(map).unwrap();
         }
         let batch = batch.with_non_finite(self.non_finite);
         let linear = Linear::new(batch, self.dim, &self.hidden, &self.weight).unwrap();
@@ -458,6 +463,53 @@ fn masked_columns() {
     }
 }
 
+/// Maps of every kind, with numbers of the rows' own and masks, in every cut and in shards.
+#[test]
+fn logits_are_mapped_where_they_are_read() {
+    let rows = 20;
+    let scales: &[f32] = Box::leak((0..rows).map(|row| 0.25 + 0.125 * row as f32).collect());
+    let margins: &[f32] = Box::leak((0..rows).map(|row| 0.5 * (row % 3) as f32 - 0.25).collect());
+    let case = Case::<f32>::new(rows, 19, 333, true);
+    let words = 333usize.div_ceil(32);
+    let mut bits: Vec<u32> = (0..rows * words).map(|i| 0x9e37_79b9u32.wrapping_mul(i as u32 | 1)).collect();
+    for (row, target) in case.targets.iter().enumerate().filter(|(_, target)| **target >= 0) {
+        bits[row * words + *target as usize / 32] |= 1 << (target % 32);
+    }
+    let bits: &[u32] = Box::leak(bits.into_boxed_slice());
+    let shared: &[u32] = Box::leak((0..words).map(|word| !(word as u32)).collect());
+    let allowed = |row: usize| {
+        let target = case.targets[row];
+        target < 0 || shared[target as usize / 32] >> (target % 32) & 1 == 1
+    };
+    let mut shared_case = Case::<f32>::new(rows, 19, 333, true);
+    (0..rows).filter(|row| !allowed(*row)).for_each(|row| shared_case.targets[row] = -100);
+    let maps = [
+        LogitMap::default().with_scale(0.5).unwrap(),
+        LogitMap::softcap(3.0).unwrap().with_margins(margins).unwrap(),
+        LogitMap::stable_max().with_scales(scales).unwrap().with_margin(0.75).unwrap(),
+        LogitMap::default().with_scales(scales).unwrap().with_mask(ClassMask::per_row(bits)),
+        LogitMap::softcap(2.0).unwrap().with_mask(ClassMask::shared(shared)),
+    ];
+    for gpu in gpus() {
+        for (i, map) in maps.into_iter().enumerate() {
+            let case = Case { map: Some(map), ..Case::<f32>::new(rows, 19, 333, true) };
+            let case = if i == 4 { Case { targets: shared_case.targets.clone(), ..case } } else { case };
+            for spec in ["nll", "label_smoothing + entropy + logit_l2:lambda=0.01"] {
+                let objective = Composite::parse(spec).unwrap();
+                let (truth, totals) = reference::<f64, _, _>(&objective, Reduction::default(), &case);
+                let (plain, _) = reference::<f32, _, _>(&objective, Reduction::default(), &case);
+                for options in all_options() {
+                    let (got, counts) =
+                        evaluate::<_, f32, _>(gpu, &objective, Reduction::default(), &case, &options)
+                            .unwrap();
+                    check(&format!("map {i} {spec} {options:?}"), &got, &truth, &plain, Dtype::F32);
+                    assert_eq!((counts.valid, counts.live), (totals.valid, totals.live));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_call_takes_is_within_its_budget() {
     let Some(gpu) = baseline() else { return };
@@ -607,6 +659,7 @@ fn bindings_that_share_bytes_or_are_too_small() {
         weight: vec![part(&weight, 0, 650)],
         bias: None,
         targets: part(&pool, 64, 8),
+        map: None,
     };
     let job = LinearJob {
         data,
@@ -708,6 +761,7 @@ fn a_weight_in_pieces_is_that_weight() {
             weight: vec![part(&pool, 43, 350), part(&rest, 7, 300)],
             bias: None,
             targets: part(&targets, 0, 8),
+            map: None,
         },
         objective: &Nll,
         reduction: Reduction::Sum,

@@ -10,6 +10,7 @@ mod hosts;
 mod linear;
 mod linear_rows;
 mod machine;
+mod maps;
 mod rows;
 mod run;
 mod splits;

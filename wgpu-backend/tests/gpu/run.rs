@@ -2,9 +2,11 @@
 
 use crate::data::{Matrix, element, to_words};
 use tokenloss_core::half::{bf16, f16};
-use tokenloss_core::{Dtype, Reduction, Shape};
+use tokenloss_core::{Dtype, LogitMap, Reduction, RowMap, Shape};
 use tokenloss_wgpu::shaders::{RECORD_WORDS, TOTALS_WORDS};
-use tokenloss_wgpu::{Data, Gpu, GpuError, Gradient, Job, Record, ShaderObjective, wgpu};
+use tokenloss_wgpu::{
+    Data, Gpu, GpuError, Gradient, Job, MapBindings, MaskBinding, Record, ShaderObjective, wgpu,
+};
 use wgpu::util::DeviceExt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) reduction: Reduction,
     pub(crate) weights: Option<&'a [f32]>,
     pub(crate) place: Place,
+    pub(crate) map: Option<LogitMap<'a>>,
 }
 
 impl<'a> Setup<'a> {
@@ -44,6 +47,7 @@ impl<'a> Setup<'a> {
             reduction: Reduction::Sum,
             weights: None,
             place: Place::Into,
+            map: None,
         }
     }
 }
@@ -102,6 +106,47 @@ pub(crate) fn guarded(offset: usize, words: &[u32]) -> Vec<u32> {
     all
 }
 
+/// A logit map in buffers of the test's own.
+struct MapBuffers<'a> {
+    map: LogitMap<'a>,
+    first: RowMap<'a>,
+    rows: wgpu::Buffer,
+    mask: wgpu::Buffer,
+    words: usize,
+}
+
+impl<'a> MapBuffers<'a> {
+    fn new(gpu: &Gpu, map: &LogitMap<'a>, rows: usize, vocab: usize, offset: usize) -> Self {
+        let of = |row| map.row(row, vocab);
+        let numbers: Vec<u32> =
+            (0..rows).flat_map(|row| [of(row).scale, of(row).margin].map(f32::to_bits)).collect();
+        let mask = map.mask().map_or(&[][..], |mask| mask.words().0);
+        Self {
+            map: *map,
+            first: of(0),
+            rows: buffer(gpu, &guarded(offset, &numbers)),
+            mask: buffer(gpu, &guarded(offset, mask)),
+            words: mask.len(),
+        }
+    }
+
+    fn bindings(&self, offset: usize) -> MapBindings<'_> {
+        let RowMap { link, scale, margin, .. } = self.first;
+        let own = self.map.scales().is_some() || self.map.margins().is_some();
+        let numbers = self.rows.size() as usize / 4 - offset - BAND;
+        MapBindings {
+            link,
+            scale,
+            margin,
+            rows: own.then(|| part(&self.rows, offset, numbers)),
+            mask: self.map.mask().map(|mask| MaskBinding {
+                words: part(&self.mask, offset, self.words),
+                per_row: mask.words().1,
+            }),
+        }
+    }
+}
+
 /// Runs the job twice, demands the same bits, and that nothing outside was touched.
 pub(crate) fn run(gpu: &Gpu, setup: &Setup<'_>) -> Done {
     let once = try_run(gpu, setup).unwrap();
@@ -129,12 +174,14 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
     ];
     let buffers = before.each_ref().map(|words| buffer(gpu, words));
     let [logits, dlogits, target_buffer, weight_buffer, records, totals] = &buffers;
+    let map = setup.map.map(|map| MapBuffers::new(gpu, &map, rows, matrix.vocab, at_targets));
     let job = Job {
         data: Data {
             shape,
             dtype: matrix.dtype,
             logits: part(logits, at_logits, logits_words.len()),
             targets: part(target_buffer, at_targets, rows),
+            map: map.as_ref().map(|map| map.bindings(at_targets)),
         },
         objective: setup.objective,
         reduction: setup.reduction,

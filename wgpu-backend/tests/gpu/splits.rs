@@ -93,7 +93,7 @@ fn a_batch_beyond_every_buffer_goes_up_in_slices_and_keeps_its_counts() {
     let batch = Batch::new(shape, &matrix.targets).unwrap();
     for denominator in [Denominator::Valid, Denominator::Kept, Denominator::Given(9.0)] {
         let reduction = Reduction::Mean(denominator);
-        let truth = oracle(&objective, reduction, &matrix, None);
+        let truth = oracle(&objective, reduction, &matrix, None, None);
         let mut dlogits = vec![f32::NAN; matrix.logits.len()];
         let logits = Logits::OutOfPlace { logits: &matrix.logits, dlogits: &mut dlogits };
         let totals = gpu.evaluate(&objective, reduction, &batch, logits, Outputs::default()).unwrap();

@@ -5,7 +5,7 @@
 //! evaluating it in f64 at the ends of the intervals in which its arguments lie: its condition number. What the
 //! objective's own arithmetic loses is four times what the same formula loses in f32 at these points.
 
-use tokenloss_core::{Dtype, RowEval, RowObjective, RowPartials, RowStats, RowSummary, TargetProb};
+use tokenloss_core::{Dtype, RowEval, RowMap, RowObjective, RowPartials, RowStats, RowSummary, TargetProb};
 
 /// One unit in the last place of 1, in f32.
 pub(crate) const ULP: f64 = 1.0 / (1 << 23) as f64;
@@ -53,6 +53,13 @@ pub(crate) struct Row {
     pub(crate) moments: [f64; 3],
     pub(crate) loss: f64,
     summary: RowSummary<f64>,
+    target: usize,
+    /// What each logit is taken for, and the derivative of that by the logit.
+    logits: Vec<(f64, f64)>,
+    /// Of what a logit is taken for, absolute: the worst.
+    logit: f64,
+    /// Of the map.
+    scale: f64,
     partials: RowPartials<f64>,
     /// Of each partial, absolute.
     errors: RowPartials<f64>,
@@ -65,21 +72,50 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new<O: RowObjective>(objective: &O, logits: &[f32], row: &RowSummary<f64>) -> Self {
+    pub(crate) fn new<O: RowObjective>(
+        objective: &O,
+        logits: &[f32],
+        target: usize,
+        row: &RowSummary<f64>,
+    ) -> Self {
+        Self::of_map(objective, None, logits, target, row)
+    }
+
+    pub(crate) fn of_map<O: RowObjective>(
+        objective: &O,
+        map: Option<RowMap<'_>>,
+        logits: &[f32],
+        target: usize,
+        row: &RowSummary<f64>,
+    ) -> Self {
         let stats = row.stats;
+        let mapped = |(column, z): (usize, &f32)| match map {
+            Some(map) if map.allows(column) => {
+                (map.of(f64::from(*z), column, target), map.derivative(f64::from(*z)))
+            }
+            Some(_) => (f64::NEG_INFINITY, 0.0),
+            None => (f64::from(*z), 1.0),
+        };
+        let logits: Vec<(f64, f64)> = logits.iter().enumerate().map(mapped).collect();
+        // A division, an exponential or a logarithm, a division, and the margin and the scale.
+        let logit = map.map_or(0.0, |map| {
+            let size = |z: &(f64, f64)| if z.0.is_finite() { z.0.abs() } else { 0.0 };
+            16.0 * ULP
+                * (logits.iter().map(size).fold(0.0, f64::max) + f64::from((map.margin * map.scale).abs()))
+        });
         // Each share's own error, weighted by the share, and one rounding per addition: of a lane's partial sums,
         // of the merges of at least 64 lanes.
         let mut shares = 0.0;
         let mut squares = 0.0;
         let mut spread = 0.0;
         let mut count = 0.0;
-        for z in logits {
-            let delta = f64::from(*z) - stats.max;
+        for (z, _) in &logits {
+            let delta = z - stats.max;
             let share = delta.exp();
             if share > 0.0 && delta < 0.0 {
-                shares += share * exp(delta);
-                squares += share * share * 2.0 * exp(delta);
-                spread += share * (exp(delta) + 2.0 * ULP) * delta.abs();
+                shares += share * (exp(delta) + 2.0 * logit);
+                squares += share * share * 2.0 * (exp(delta) + 2.0 * logit);
+                spread += share * ((exp(delta) + 2.0 * ULP + 2.0 * logit) * delta.abs() + 2.0 * logit);
                 count += 1.0;
             }
         }
@@ -92,8 +128,8 @@ impl Row {
         let log_p = row.target.log_p;
         // A masked target has log p = -infinity, exactly.
         let size = if log_p.is_finite() { log_p.abs() } else { 0.0 };
-        let log_p_error = ln_error + size * ULP + TINY;
-        let lse = ln_error + stats.lse().abs() * ULP + stats.max.abs() * ULP;
+        let log_p_error = ln_error + size * ULP + TINY + 2.0 * logit;
+        let lse = ln_error + stats.lse().abs() * ULP + stats.max.abs() * ULP + logit;
         let q = row.target.one_minus_p;
         let one_minus_p = if log_p <= -ln_1p && q > 0.0 && stats.max + log_p + ln_1p < stats.max {
             ((1.0 - q) / q).min(1.0 / q) * log_p_error + 4.0 * ULP
@@ -104,6 +140,11 @@ impl Row {
         let entropy = ln_error + spread / (1.0 + stats.tail) + moment * (sum + additions + 2.0 * ULP) + TINY;
         let collision = squares + stats.collision * (additions + 2.0 * sum);
 
+        let moments = [
+            collision,
+            (all_additions + ULP) * stats.spread.abs() + 2.0 * logit * stats.counted(),
+            (all_additions + ULP) * stats.energy + 2.0 * logit * (stats.counted() * stats.energy).sqrt(),
+        ];
         // The objective at the corners of the box in which its arguments lie.
         let exact: RowEval<f64> = objective.of_row(row);
         let mut moved = [0.0f64; 6];
@@ -118,8 +159,8 @@ impl Row {
             near.stats.max -= sign(0) * lse;
             near.stats.moment = (stats.moment + sign(2) * entropy * (1.0 + stats.tail)).min(0.0);
             near.stats.collision += sign(3) * collision;
-            near.stats.spread *= 1.0 + sign(4) * (all_additions + ULP);
-            near.stats.energy *= 1.0 + sign(5) * (all_additions + ULP);
+            near.stats.spread += sign(4) * moments[1];
+            near.stats.energy += sign(5) * moments[2];
             // Both from the same numbers, as f32 holds them.
             let near = narrowed(&near);
             let (eval, plain) = (objective.of_row(&widened(&near)), objective.of_row(&near));
@@ -139,13 +180,13 @@ impl Row {
             log_p: log_p_error,
             lse,
             entropy,
-            moments: [
-                collision,
-                (all_additions + ULP) * stats.spread.abs(),
-                (all_additions + ULP) * stats.energy,
-            ],
+            moments,
             loss,
             summary: *row,
+            target,
+            logits,
+            logit,
+            scale: map.map_or(1.0, |map| map.scale.into()),
             partials: exact.partials,
             errors: RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy },
             one_minus_p,
@@ -154,25 +195,25 @@ impl Row {
         }
     }
 
+    /// Whether a column may be the first of the greatest: with a map, those that it brings together are alike.
+    pub(crate) fn is_argmax(&self, column: usize) -> bool {
+        let stats = &self.summary.stats;
+        column == stats.argmax as usize
+            || self.logit > 0.0 && self.logits[column].0 + 2.0 * self.logit >= stats.max
+    }
+
     /// Of the gradient of one column, whose oracle value is `expected`.
-    pub(crate) fn gradient(
-        &self,
-        dtype: Dtype,
-        logit: f32,
-        is_target: bool,
-        scale: f64,
-        expected: f64,
-    ) -> f64 {
+    pub(crate) fn gradient(&self, dtype: Dtype, column: usize, scale: f64, expected: f64) -> f64 {
         // A loss that is no f32 has factors that a driver may multiply in an order in which they are none, either.
         if self.loss.is_infinite() {
             return f64::INFINITY;
         }
         let (RowSummary { stats, target }, partials, errors) = (&self.summary, &self.partials, &self.errors);
-        let z = f64::from(logit);
+        let ((z, derivative), is_target) = (self.logits[column], column == self.target);
         let delta = (z - stats.max).max(-104.0);
-        let is_masked = logit == f32::NEG_INFINITY;
+        let is_masked = z == f64::NEG_INFINITY;
         let p = if is_masked { 0.0 } else { delta.exp() / (1.0 + stats.tail) };
-        let p_error = exp(delta) + self.sum;
+        let p_error = exp(delta) + self.sum + 2.0 * self.logit;
 
         // What comes by target and log-sum-exp. The two of a token objective are one number.
         let (d_target, d_lse) = (partials.d_target, partials.d_lse);
@@ -199,7 +240,8 @@ impl Row {
             0.0
         } else {
             let log_ratio = (z - stats.max) - stats.tail.ln_1p() + stats.entropy();
-            let centre = self.lse + self.log_p + self.entropy + (stats.lse().abs() + z.abs()) * ULP;
+            let centre =
+                self.lse + self.log_p + self.entropy + (stats.lse().abs() + z.abs()) * ULP + self.logit;
             let of_ratio = centre + log_ratio.abs() * (p_error + 4.0 * ULP);
             p * (errors.d_entropy * log_ratio.abs() + partials.d_entropy.abs() * of_ratio)
         };
@@ -208,11 +250,16 @@ impl Row {
             0.0
         } else {
             let mean = (errors.d_mean + partials.d_mean.abs() * 4.0 * ULP) / stats.counted();
-            mean + 2.0 * z.abs() * (errors.d_energy + partials.d_energy.abs() * 4.0 * ULP)
+            let energy = z.abs() * (errors.d_energy + partials.d_energy.abs() * 4.0 * ULP);
+            mean + 2.0 * (energy + partials.d_energy.abs() * self.logit)
         };
         let faint = 1.0 + d_lse.abs() + 100.0 * partials.d_entropy.abs();
-        let own =
-            (direct + entropy + affine) * scale + 4.0 * ULP * expected.abs() + TINY * (1.0 + faint * scale);
+        // The derivative is a quotient, of an exponential where it is small.
+        let share = (derivative / self.scale).max(1e-38);
+        let of_derivative = if self.logit == 0.0 { 0.0 } else { exp(share.ln()) + 8.0 * ULP };
+        let own = (direct + entropy + affine) * derivative * scale
+            + (4.0 * ULP + of_derivative) * expected.abs()
+            + TINY * (1.0 + faint * scale);
         let most = if dtype == Dtype::F16 { 65_520.0 } else { f64::from(f32::MAX) };
         let reached = expected.abs() + own;
         if reached >= most || reached.is_nan() {
