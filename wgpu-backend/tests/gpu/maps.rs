@@ -74,17 +74,16 @@ fn every_map_of_every_type() {
             let matrix = matrix(dtype, VOCAB);
             let own = Own::of(&matrix);
             for (i, map) in own.maps().into_iter().enumerate() {
-                let objective = Composite::parse(objectives[i % 3]).unwrap();
-                for place in PLACES {
-                    let setup = Setup {
-                        place,
-                        map: Some(map),
-                        offsets: [1, 2, 3, 4],
-                        ..Setup::new(&matrix, &objective)
-                    };
-                    let what = format!("{map:?} {dtype} {place:?} {objective} {}", gpu.kernels().variant());
-                    check(&what, &objective, &setup, &run(gpu, &setup));
+                // A type changes how logits are read, and nothing of what is made of them.
+                if dtype != Dtype::F32 && i % 4 != 0 {
+                    continue;
                 }
+                let objective = Composite::parse(objectives[i % 3]).unwrap();
+                let place = PLACES[(i + i / 3) % 3];
+                let setup =
+                    Setup { place, map: Some(map), offsets: [1, 2, 3, 4], ..Setup::new(&matrix, &objective) };
+                let what = format!("{map:?} {dtype} {place:?} {objective} {}", gpu.kernels().variant());
+                check(&what, &objective, &setup, &run(gpu, &setup));
             }
         }
     }

@@ -13,9 +13,9 @@ pub(crate) const ULP: f64 = 1.0 / (1 << 23) as f64;
 /// Below exp(-87) an exponential is 0, and results below 2^-126 may be flushed: what either may lose.
 const TINY: f64 = 1.7e-38;
 
-/// Relative error of one exponential.
+/// Relative error of one exponential, which below -87 is 0.
 fn exp(x: f64) -> f64 {
-    (3.0 + 2.0 * x.abs()) * ULP
+    if x < -87.0 { 1.0 } else { (3.0 + 2.0 * x.abs()) * ULP }
 }
 
 /// Relative error of a value that an objective computes by arithmetic and by exponentials whose argument is at
