@@ -107,7 +107,7 @@ impl<N: Number> Entry<N> {
     pub fn new(log_greater: N, log_ratio: N) -> Self {
         let greater = log_greater.exp_of();
         // Where no row has any mass, -infinity less -infinity is NaN.
-        let log_less = greater.gate(-log_ratio.greatest(-log_ratio));
+        let log_less = greater.gate(-log_ratio.larger(-log_ratio));
         Self { greater, log_ratio, ratio: log_less.exp_and_gaps() }
     }
 
@@ -115,6 +115,14 @@ impl<N: Number> Entry<N> {
     #[inline(always)]
     pub fn pick(&self, p_is_less: N, otherwise: N) -> N {
         self.log_ratio.pick(p_is_less, otherwise)
+    }
+
+    /// `student p + teacher q`, of two weights that add up to 1.
+    #[inline(always)]
+    pub fn mixture(&self, student: N, teacher: N) -> Mixture<N> {
+        let (less, greater) = (self.pick(student, teacher), self.pick(teacher, student));
+        let (less_one, share) = (less * self.ratio.exp_m1, greater + less * self.ratio.exp);
+        Mixture { less, less_one, share, ln_gap: less_one.ln_gap(share) }
     }
 
     /// The student's probability.
@@ -139,6 +147,27 @@ impl<N: Number> Entry<N> {
     #[inline(always)]
     pub fn one(&self) -> N {
         self.greater.like(1.0)
+    }
+}
+
+/// What a mixture of both rows gives one class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mixture<N> {
+    /// The weight of the row that gives the class less.
+    pub less: N,
+    /// `m / greater`, from 0 to 1.
+    pub share: N,
+    /// `m / greater - 1`
+    pub less_one: N,
+    /// `m / greater - 1 - ln(m / greater)`
+    pub ln_gap: N,
+}
+
+impl<N: Number> Mixture<N> {
+    /// `ln(m / greater)`
+    #[inline(always)]
+    pub fn ln(&self) -> N {
+        self.less_one - self.ln_gap
     }
 }
 

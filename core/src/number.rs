@@ -14,7 +14,7 @@ pub trait Number:
     fn like(self, value: f32) -> Self;
 
     /// The greater of two; `other` if either is NaN.
-    fn greatest(self, other: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
 
     /// `negative` where this is below 0, `otherwise` elsewhere and for NaN.
     fn pick(self, negative: Self, otherwise: Self) -> Self;
@@ -28,8 +28,9 @@ pub trait Number:
     /// `exp` of a number of at most 0, and what it is apart from its tangents.
     fn exp_and_gaps(self) -> Exp<Self>;
 
-    /// `x - ln(1 + x)` for x from -0.999 to 0, to full relative accuracy: how far the logarithm lies below its tangent.
-    fn ln_gap(self) -> Self;
+    /// `x - ln(1 + x)` for x from -1 to 0, to full relative accuracy: how far the logarithm lies below its tangent. `1 + x` is
+    /// what the caller knows it to be, which near x = -1 is more than a sum gives.
+    fn ln_gap(self, one_plus: Self) -> Self;
 }
 
 /// The exponential of `x <= 0`, in the forms in which nothing cancels near x = 0. All are finite for any `x`, but `x` itself
@@ -57,7 +58,7 @@ impl<T: Float> Number for T {
     }
 
     #[inline(always)]
-    fn greatest(self, other: Self) -> Self {
+    fn larger(self, other: Self) -> Self {
         if self > other { self } else { other }
     }
 
@@ -89,13 +90,13 @@ impl<T: Float> Number for T {
         Exp { x, exp, exp_m1, x_exp, gap_at_0, gap_at_x }
     }
 
-    fn ln_gap(self) -> Self {
+    fn ln_gap(self, one_plus: Self) -> Self {
         let x = self;
         if x > -half::<T>() {
             // sum over k from 2 of (-x)^k / k
             series(|k, term| -(term * x) * of(k + 1) / of(k + 2), x * x * half())
         } else {
-            x - x.ln_1p()
+            x - one_plus.ln()
         }
     }
 }
@@ -138,13 +139,13 @@ mod tests {
             plain(x, exp.gap_at_0, x.exp_m1() - x);
             plain(x, exp.gap_at_x, x * x.exp() - x.exp_m1());
             let x = x.max(-0.999);
-            plain(x, x.ln_gap(), x - x.ln_1p());
+            plain(x, x.ln_gap(1.0 + x), x - x.ln_1p());
         }
         for x in [-1e-5f64, -1e-8, -1e-100] {
             let exp = x.exp_and_gaps();
             near(exp.gap_at_0, x * x * (0.5 + x * (1.0 / 6.0 + x / 24.0)));
             near(exp.gap_at_x, x * x * (0.5 + x * (1.0 / 3.0 + x / 8.0)));
-            near(x.ln_gap(), x * x * (0.5 - x * (1.0 / 3.0 - x / 4.0)));
+            near(x.ln_gap(1.0 + x), x * x * (0.5 - x * (1.0 / 3.0 - x / 4.0)));
         }
         let exp = f64::NEG_INFINITY.exp_and_gaps();
         assert_eq!((exp.exp, exp.exp_m1, exp.x_exp, exp.gap_at_x), (0.0, -1.0, 0.0, 1.0));

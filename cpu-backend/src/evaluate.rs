@@ -15,7 +15,7 @@ use tokenloss_core::{
 pub const STREAM_BYTES: usize = 8 << 20;
 
 /// Logits that are worth a task of their own.
-const TASK: usize = 16 << 10;
+pub(crate) const TASK: usize = 16 << 10;
 
 /// The backend: rows in parallel on the current rayon pool, SIMD inside a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             let logit = if map.is_some() { scratch.mapped_target } else { logits[target].to_f32() };
             return Ok(RowSummary::new(stats, f64::from(logit)));
         }
+<<<<<<< HEAD
         // A scale may make a number infinite, too.
         let bad = |(column, z): (usize, &L)| {
             let z = map.map_or(z.to_f32(), |map| map.map.of(z.to_f32(), column, target));
@@ -130,6 +131,9 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
             None => Error::NoMass { row, vocab: logits.len() },
         })
+=======
+        Err(fault(row, logits))
+>>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     }
 
     fn mapped(&self, row: usize, target: usize) -> Option<Mapped<'_>> {
@@ -163,15 +167,23 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     }
 }
 
-/// The rows' results with NaN for bad rows, and the first bad row's error if the batch asks for it.
-fn settle<O: RowObjective>(
+/// What is wrong with a row that has no valid statistics.
+pub(crate) fn fault<L: Lanes>(row: usize, logits: &[L]) -> Error {
+    let bad = |z: &L| z.to_f32().is_nan() || z.to_f32() == f32::INFINITY;
+    match logits.iter().position(bad) {
+        Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
+        None => Error::NoMass { row, vocab: logits.len() },
+    }
+}
+
+/// The rows' results with `bad` for bad rows, and the first bad row's error if the batch asks for it.
+pub(crate) fn settle<R: Copy>(
     batch: &Batch<'_>,
-    objective: &O,
-    rows: Vec<Result<Judged, Error>>,
-) -> (Vec<Judged>, Result<(), Error>) {
-    let bad = Judged::bad(objective);
+    rows: Vec<Result<R, Error>>,
+    bad: R,
+) -> (Vec<R>, Result<(), Error>) {
     let mut fault = Ok(());
-    let judged = rows
+    let settled = rows
         .into_iter()
         .map(|row| {
             row.unwrap_or_else(|error| {
@@ -182,7 +194,7 @@ fn settle<O: RowObjective>(
             })
         })
         .collect();
-    (judged, fault)
+    (settled, fault)
 }
 
 /// The gradients of all rows from their summaries.
@@ -245,7 +257,7 @@ impl Backend for Cpu {
             AnyLogits::F16(mut logits) => pass.run(&mut logits),
             AnyLogits::Bf16(mut logits) => pass.run(&mut logits),
         };
-        let (judged, fault) = settle(batch, &Unjudged, rows);
+        let (judged, fault) = settle(batch, rows, Judged::bad(&Unjudged));
         for (summary, judged) in summaries.iter_mut().zip(judged) {
             *summary = judged.summary;
         }
@@ -314,7 +326,7 @@ impl Cpu {
         let deferred = reduction.needs_kept() && logits.has_gradient();
         let rows =
             if deferred { pass.run(&mut Logits::Read(logits.logits())) } else { pass.run(&mut logits) };
-        let (judged, fault) = settle(batch, objective, rows);
+        let (judged, fault) = settle(batch, rows, Judged::bad(objective));
         let totals = Totals::of_rows(batch, reduction, judged.iter().map(Judged::verdict));
         if deferred {
             let scale = reduction.scale(totals.valid, totals.kept);

@@ -68,13 +68,17 @@
 #![deny(missing_docs)]
 
 mod columns;
+mod entries;
 mod evaluate;
 mod exp;
 mod level;
 mod linear;
 mod link;
+mod pair;
 mod row;
 mod simd;
+mod vector;
+mod widen;
 
 pub use evaluate::{Cpu, STREAM_BYTES};
 pub use level::{Level, LevelError};

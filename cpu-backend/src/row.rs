@@ -16,7 +16,7 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Vectors that are added up plainly before their sum joins the block's, whose own rounding errors are carried
 /// along: equal logits would otherwise all round the same way.
-const RUN: usize = 8;
+pub(crate) const RUN: usize = 8;
 
 /// What a thread keeps from row to row.
 #[derive(Default)]
@@ -277,7 +277,7 @@ impl<V: Copy> Sums<V> {
 
 /// Adds to a sum, and to its carry what that rounds away.
 #[inline(always)]
-fn carried<S: Simd>(s: S, sum: &mut S::V, carry: &mut S::V, more: S::V) {
+pub(crate) fn carried<S: Simd>(s: S, sum: &mut S::V, carry: &mut S::V, more: S::V) {
     let both = s.add(*sum, more);
     let lost = s.add(s.sub(*sum, both), more);
     *carry = s.add(*carry, lost);
@@ -368,7 +368,7 @@ impl<L: Lanes> Kernel for Scale<'_, L> {
 }
 
 /// To `f32`, where a finite number stays finite.
-fn narrow(x: f64) -> f32 {
+pub(crate) fn narrow(x: f64) -> f32 {
     if x.is_finite() { x.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32 } else { x as f32 }
 }
 

@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod columns;
 mod cpu;
+mod divergences;
 mod inputs;
 mod linear;
 mod oracle;

@@ -40,11 +40,12 @@ impl Divergence for Alpha {
         let rest = one - alpha;
         let less = entry.pick(alpha, rest);
         let power = (less * ratio.x).exp_and_gaps();
-        let far = less * ratio.exp_m1 - power.exp_m1;
-        let near = less * ratio.gap_at_0 - power.gap_at_0;
+        let near = |near, far| (ratio.x + one).pick(far, near);
+        let value = near(less * ratio.gap_at_0 - power.gap_at_0, less * ratio.exp_m1 - power.exp_m1);
+        let p_is_less = near(ratio.exp_m1 - power.exp_m1, ratio.exp - power.exp);
         EntryEval {
-            value: entry.greater * (ratio.x + one).pick(far, near) / (alpha * rest),
-            pull: entry.greater * entry.pick(ratio.exp_m1 - power.exp_m1, -power.exp_m1) / rest,
+            value: entry.greater * value / (alpha * rest),
+            pull: entry.greater * entry.pick(p_is_less, -power.exp_m1) / rest,
         }
     }
 }

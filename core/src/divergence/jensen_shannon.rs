@@ -39,17 +39,16 @@ pub struct JensenShannon {
 impl Divergence for JensenShannon {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let (ratio, one) = (&entry.ratio, entry.one());
-        let teacher = one.like(self.beta);
-        let student = one - teacher;
-        let less = entry.pick(student, teacher);
-        let x = less * ratio.exp_m1;
-        let gap = x.ln_gap();
-        // ln(m / greater)
-        let log_m = x - gap;
+        let ratio = &entry.ratio;
+        let teacher = entry.one().like(self.beta);
+        let student = entry.one() - teacher;
+        let mixture = entry.mixture(student, teacher);
+        let (x, ln) = (mixture.less_one, mixture.ln());
         EntryEval {
-            value: entry.greater * (less * ratio.gap_at_x - x * x + (one + x) * gap),
-            pull: student * entry.greater * entry.pick(ratio.x_exp - ratio.exp * log_m, -log_m),
+            value: entry.greater * (mixture.less * ratio.gap_at_x - x * x + mixture.share * mixture.ln_gap),
+            pull: student
+                * entry.greater
+                * entry.pick(ratio.x_exp - ratio.exp * ln, -ln),
         }
     }
 }

@@ -34,17 +34,20 @@ pub struct SkewKl {
 impl Divergence for SkewKl {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let (ratio, one) = (&entry.ratio, entry.one());
-        let alpha = one.like(self.alpha);
-        let rest = one - alpha;
-        let x = entry.pick(rest, alpha) * ratio.exp_m1;
-        let gap = x.ln_gap();
+        let ratio = &entry.ratio;
+        let teacher = entry.one().like(self.alpha);
+        let student = entry.one() - teacher;
+        let mixture = entry.mixture(student, teacher);
+        let (x, gap) = (mixture.less_one, mixture.ln_gap);
         let q_is_less = ratio.gap_at_x + ratio.exp * gap - x * ratio.exp_m1;
         // p (p - q) / m, both sides of which have the greater once too often.
-        let slope = ratio.exp_m1 / (one + x);
+        let slope = ratio.exp_m1 / mixture.share;
         EntryEval {
             value: entry.greater * entry.pick(gap, q_is_less),
-            pull: rest * rest * entry.greater * entry.pick(ratio.exp * slope, -slope),
+            pull: student
+                * student
+                * entry.greater
+                * entry.pick(ratio.exp * slope, -slope),
         }
     }
 }

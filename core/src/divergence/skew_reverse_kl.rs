@@ -35,19 +35,16 @@ pub struct SkewReverseKl {
 impl Divergence for SkewReverseKl {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let (ratio, one) = (&entry.ratio, entry.one());
-        let alpha = one.like(self.alpha);
-        let rest = one - alpha;
-        let x = entry.pick(alpha, rest) * ratio.exp_m1;
-        let gap = x.ln_gap();
-        // ln(m / greater)
-        let log_m = x - gap;
+        let ratio = &entry.ratio;
+        let student = entry.one().like(self.alpha);
+        let teacher = entry.one() - student;
+        let mixture = entry.mixture(student, teacher);
+        let (x, gap, ln) = (mixture.less_one, mixture.ln_gap, mixture.ln());
         let p_is_less = ratio.gap_at_x + ratio.exp * gap - x * ratio.exp_m1;
-        let slope = alpha * rest * ratio.exp_m1 / (one + x);
+        let slope = student * teacher * ratio.exp_m1 / mixture.share;
         EntryEval {
             value: entry.greater * entry.pick(p_is_less, gap),
-            pull: entry.greater
-                * entry.pick(ratio.x_exp - ratio.exp * (log_m + slope), slope - log_m),
+            pull: entry.greater * entry.pick(ratio.x_exp - ratio.exp * (ln + slope), slope - ln),
         }
     }
 }

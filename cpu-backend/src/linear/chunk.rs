@@ -3,10 +3,11 @@
 use super::matmul::{View, product};
 use super::plan::Plan;
 use super::slices;
-use super::worker::{Worker, as_f32, for_each, widen};
+use super::worker::{Worker, for_each};
 use crate::level::Level;
 use crate::link::Mapped;
 use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
+use crate::widen::{as_f32, widen};
 use core::ops::Range;
 use tokenloss_core::columns::{ColumnPartials, Columns};
 use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};

@@ -1,0 +1,123 @@
+//! Loss and gradient of a pair of rows, beside a copy of the same bytes by the same threads, in one run: two rows read, one
+//! written.
+//!
+//! `cargo bench -p tokenloss --bench divergences` prints the median of interleaved rounds and their ratio to the copy.
+
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::time::Instant;
+use tokenloss::cpu::{Cpu, Level};
+use tokenloss::divergence::{AnyDivergence, Distillation};
+use tokenloss::half::bf16;
+use tokenloss::{
+    Batch, Element, EvaluatePair, Logits, MAX_PARAMETERS, Nll, PairOutputs, Reduction, Shape, Teacher, Unjudged,
+};
+
+const ROUNDS: usize = 9;
+
+/// Logits like a model's: a bell of width 3, and a target that stands out in most rows; and a teacher's that are near.
+fn logits<E: Element>(rows: usize, vocab: usize, targets: &[i32]) -> [Vec<E>; 2] {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let mut z: Vec<f32> =
+        (0..rows * vocab).map(|_| 3.0 * (uniform() + uniform() + uniform() + uniform() - 2.0)).collect();
+    for (row, &target) in targets.iter().enumerate() {
+        z[row * vocab + target as usize] = 4.0 + 12.0 * uniform();
+    }
+    let u: Vec<_> = z.iter().map(|z| z + uniform() - 0.25).collect();
+    let narrow = |row: Vec<f32>| row.into_iter().map(E::from_f32).collect();
+    [narrow(z), narrow(u)]
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn time(f: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    f();
+    start.elapsed().as_secs_f64()
+}
+
+/// Each of the list by its defaults.
+fn divergences() -> Vec<AnyDivergence> {
+    let of = |name: &&str| {
+        let parameters = AnyDivergence::parameters_of(name).expect("listed");
+        let mut values = [0.0; MAX_PARAMETERS];
+        parameters.iter().zip(&mut values).for_each(|(parameter, value)| *value = parameter.default);
+        AnyDivergence::with_parameters(name, values).expect("listed").expect("in the domain")
+    };
+    AnyDivergence::NAMES.iter().map(of).collect()
+}
+
+fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
+    let cpu = Cpu::with_level(level);
+    let targets: Vec<i32> = (0..rows).map(|row| ((row * 7919) % vocab) as i32).collect();
+    let shape = Shape::new(rows, vocab).expect("a shape");
+    let batch = Batch::new(shape, &targets).expect("a batch");
+    let [z, u] = logits::<E>(rows, vocab, &targets);
+    let teacher = Teacher::new(shape, &u).expect("a teacher");
+    let mut out = z.clone();
+    let mut work = z.clone();
+    for divergence in divergences() {
+        let alone = Distillation::new(divergence, 1.0).expect("a factor");
+        let tempered = alone.with_temperature(2.0).expect("a temperature").with_square();
+        let run = |distillation: &Distillation<AnyDivergence>, nll: bool, logits: Logits<'_, E>| {
+            let (reduction, outputs) = (Reduction::default(), PairOutputs::default());
+            let totals = if nll {
+                cpu.evaluate_pair(&Nll, distillation, reduction, &batch, logits, teacher, outputs)
+            } else {
+                cpu.evaluate_pair(&Unjudged, distillation, reduction, &batch, logits, teacher, outputs)
+            };
+            black_box(totals.expect("finite logits"));
+        };
+        let mut seconds = [const { Vec::new() }; 6];
+        for round in 0..ROUNDS + 2 {
+            let copy = time(|| {
+                let rows = out.par_chunks_mut(vocab).zip(z.par_chunks(vocab)).zip(u.par_chunks(vocab));
+                rows.for_each(|((out, z), u)| {
+                    black_box(u.iter().fold(0u32, |sum, u| sum ^ u.to_bits()));
+                    out.copy_from_slice(z);
+                });
+            });
+            let out_of_place = time(|| run(&alone, false, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
+            // By the threads that will read it, as the layer before would.
+            work.par_chunks_mut(vocab).zip(z.par_chunks(vocab)).for_each(|(work, z)| work.copy_from_slice(z));
+            let in_place = time(|| run(&alone, false, Logits::InPlace(&mut work)));
+            let read = time(|| run(&alone, false, Logits::Read(&z)));
+            let with_nll = time(|| run(&alone, true, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
+            let warm = time(|| run(&tempered, true, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
+            // The first rounds warm caches, threads and pages up.
+            if round >= 2 {
+                for (all, one) in seconds.iter_mut().zip([copy, out_of_place, in_place, read, with_nll, warm]) {
+                    all.push(one);
+                }
+            }
+        }
+        let [copy, others @ ..] = seconds.map(median);
+        let bytes = 3.0 * (rows * vocab * E::DTYPE.bytes()) as f64;
+        let [out_of_place, in_place, read, with_nll, warm] = others.map(|seconds| seconds / copy);
+        println!(
+            "{:10} {:4} {rows:4} x {vocab:6}  {:16} copy {:6.2} ms {:4.1} GB/s   out of place {out_of_place:4.2}x   in place \
+             {in_place:4.2}x   losses only {read:4.2}x   with nll {with_nll:4.2}x   with nll at T = 2 {warm:4.2}x",
+            level.name(),
+            E::DTYPE.name(),
+            divergence.name(),
+            copy * 1e3,
+            bytes / copy / 1e9,
+        );
+    }
+}
+
+fn main() {
+    println!("{} threads", rayon::current_num_threads());
+    bench::<f32>(Level::best(), 128, 128_256);
+    bench::<bf16>(Level::best(), 128, 128_256);
+    if let Some(level) = Level::available().into_iter().find(|level| level.name() == "avx2") {
+        bench::<f32>(level, 128, 128_256);
+    }
+}

@@ -1,0 +1,42 @@
+//! Any storage type as `f32`.
+
+use crate::level::Level;
+use crate::simd::{Kernel, Lanes, Simd};
+use tokenloss_core::{AnyLogits, Element, Logits};
+
+/// The slice itself, if it holds `f32`s.
+pub(crate) fn as_f32<E: Element>(slice: &[E]) -> Option<&[f32]> {
+    match E::any(Logits::Read(slice)) {
+        AnyLogits::F32(Logits::Read(slice)) => Some(slice),
+        _ => None,
+    }
+}
+
+/// `into = from`.
+pub(crate) fn widen<E: Element>(level: Level, from: &[E], into: &mut [f32]) {
+    match E::any(Logits::Read(from)) {
+        AnyLogits::F32(from) => into.copy_from_slice(from.logits()),
+        AnyLogits::F16(from) => level.run(Widen { from: from.logits(), into }),
+        AnyLogits::Bf16(from) => level.run(Widen { from: from.logits(), into }),
+    }
+}
+
+struct Widen<'a, L> {
+    from: &'a [L],
+    into: &'a mut [f32],
+}
+
+impl<L: Lanes> Kernel for Widen<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (into, from) in self.into.chunks_mut(S::LANES).zip(self.from.chunks(S::LANES)) {
+            if from.len() == S::LANES {
+                s.store_f32(L::load(s, from), into);
+            } else {
+                f32::store_part(s, L::load_part(s, from, 0.0), into);
+            }
+        }
+    }
+}
