@@ -10,7 +10,8 @@ use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::half::bf16;
 use tokenloss::{
-    Batch, Element, EvaluatePair, Logits, MAX_PARAMETERS, Nll, PairOutputs, Reduction, Shape, Teacher, Unjudged,
+    Batch, Element, EvaluatePair, Logits, MAX_PARAMETERS, Nll, PairOutputs, Reduction, Shape, Teacher,
+    Unjudged,
 };
 
 const ROUNDS: usize = 9;
@@ -84,7 +85,8 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
                     out.copy_from_slice(z);
                 });
             });
-            let out_of_place = time(|| run(&alone, false, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
+            let out_of_place =
+                time(|| run(&alone, false, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
             // By the threads that will read it, as the layer before would.
             work.par_chunks_mut(vocab).zip(z.par_chunks(vocab)).for_each(|(work, z)| work.copy_from_slice(z));
             let in_place = time(|| run(&alone, false, Logits::InPlace(&mut work)));
@@ -93,7 +95,8 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
             let warm = time(|| run(&tempered, true, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
             // The first rounds warm caches, threads and pages up.
             if round >= 2 {
-                for (all, one) in seconds.iter_mut().zip([copy, out_of_place, in_place, read, with_nll, warm]) {
+                for (all, one) in seconds.iter_mut().zip([copy, out_of_place, in_place, read, with_nll, warm])
+                {
                     all.push(one);
                 }
             }

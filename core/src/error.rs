@@ -191,6 +191,8 @@ pub enum Error {
         /// The vocabulary, all of it masked.
         vocab: usize,
     },
+    /// Logits are taken for something else where a divergence takes them as they are.
+    Map,
     /// A teacher's logit is NaN or +infinity. (-infinity is a mask and is allowed.)
     TeacherNonFinite {
         /// The row of the logit.
@@ -300,6 +302,9 @@ impl fmt::Display for Error {
                     f,
                     "logits: row {row} is -inf in all {vocab} columns, so that no class has probability"
                 )
+            }
+            Error::Map => {
+                write!(f, "map: a divergence takes logits as they are, expected a batch without a map")
             }
             Error::TeacherNonFinite { row, column, value } => {
                 write!(f, "teacher: row {row}, column {column} is {value}, expected a finite number or -inf")

@@ -43,6 +43,15 @@ impl<'a, U: Element> Teacher<'a, U> {
     }
 }
 
+/// A batch whose logits are taken for themselves, or [`Error::Map`]: temperature, caps and masks of a [`LogitMap`](crate::LogitMap)
+/// are not those of a divergence.
+///
+/// # Errors
+/// [`Error::Map`] for a batch with a map.
+pub fn check_unmapped(batch: &Batch<'_>) -> Result<(), Error> {
+    batch.map().map_or(Ok(()), |_| Err(Error::Map))
+}
+
 /// What else the same pass returns.
 ///
 /// A row's loss is all of it, objective and divergence; `log_p`, `lse`, `entropy`, `argmax` and diagnostics are those of the
@@ -141,7 +150,7 @@ pub trait EvaluatePair<O, D>: Backend {
     /// A row is bad, as [`NonFinite`](crate::NonFinite) has it, if either row is, and if its divergence is infinite.
     ///
     /// # Errors
-    /// [`Error::Length`] for any slice; [`Error::Denominator`]; [`Error::NonFinite`](crate::Error::NonFinite), [`Error::NoMass`],
+    /// [`Error::Length`] for any slice; [`Error::Map`]; [`Error::Denominator`]; [`Error::NonFinite`](crate::Error::NonFinite), [`Error::NoMass`],
     /// [`Error::TeacherNonFinite`], [`Error::TeacherNoMass`] and [`Error::Support`] as the batch asks, after all other rows are
     /// done; the backend's own.
     #[allow(clippy::too_many_arguments)]

@@ -121,19 +121,9 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             let logit = if map.is_some() { scratch.mapped_target } else { logits[target].to_f32() };
             return Ok(RowSummary::new(stats, f64::from(logit)));
         }
-<<<<<<< HEAD
         // A scale may make a number infinite, too.
-        let bad = |(column, z): (usize, &L)| {
-            let z = map.map_or(z.to_f32(), |map| map.map.of(z.to_f32(), column, target));
-            z.is_nan() || z == f32::INFINITY
-        };
-        Err(match logits.iter().enumerate().position(bad) {
-            Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
-            None => Error::NoMass { row, vocab: logits.len() },
-        })
-=======
-        Err(fault(row, logits))
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
+        let taken = |column: usize, z: f32| map.map_or(z, |map| map.map.of(z, column, target));
+        Err(fault(row, logits, taken))
     }
 
     fn mapped(&self, row: usize, target: usize) -> Option<Mapped<'_>> {
@@ -167,10 +157,13 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     }
 }
 
-/// What is wrong with a row that has no valid statistics.
-pub(crate) fn fault<L: Lanes>(row: usize, logits: &[L]) -> Error {
-    let bad = |z: &L| z.to_f32().is_nan() || z.to_f32() == f32::INFINITY;
-    match logits.iter().position(bad) {
+/// What is wrong with a row that has no valid statistics, its logits `taken` for what they are or for something else.
+pub(crate) fn fault<L: Lanes>(row: usize, logits: &[L], taken: impl Fn(usize, f32) -> f32) -> Error {
+    let bad = |(column, z): (usize, &L)| {
+        let z = taken(column, z.to_f32());
+        z.is_nan() || z == f32::INFINITY
+    };
+    match logits.iter().enumerate().position(bad) {
         Some(column) => Error::NonFinite { row, column, value: logits[column].to_f32() },
         None => Error::NoMass { row, vocab: logits.len() },
     }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums, Visitor};
 use tokenloss_core::{
     AnyLogits, Batch, Detail, Element, Error, EvaluatePair, Logits, PairOutputs, PairVerdict, Reduction,
-    RowObjective, RowStats, RowSummary, Teacher, Totals,
+    RowObjective, RowStats, RowSummary, Teacher, Totals, check_unmapped,
 };
 
 /// What a thread keeps from pair to pair, `[vocab]` each.
@@ -32,8 +32,9 @@ thread_local! {
 /// The statistics of a row, or what is wrong with it.
 fn summary(level: Level, row: usize, logits: &[f32], detail: Detail) -> Result<RowStats<f64>, Error> {
     let wanted = Wanted { detail, shares: false };
-    let stats = SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits, scratch, wanted }));
-    if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits)) }
+    let stats =
+        SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits, scratch, wanted, map: None }));
+    if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits, |_, z| z)) }
 }
 
 fn normaliser(stats: &RowStats<f64>) -> Normaliser {
@@ -50,7 +51,7 @@ fn tempered(level: Level, row: usize, logits: &[f32], temperature: f32) -> Resul
     if tail >= 0.0 {
         Ok(Normaliser { max: f64::from(max), ln_mass: tail.ln_1p() })
     } else {
-        Err(fault(row, logits))
+        Err(fault(row, logits, |_, z| z))
     }
 }
 
@@ -141,7 +142,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
             let base = room(base, u.len());
             base.copy_from_slice(student.z());
             let row = Row::InPlace(&mut *base);
-            self.level.run(PushBack { row, target: Some(target), summary: &summary, partials });
+            self.level.run(PushBack { row, target: Some(target), summary: &summary, partials, map: None });
             Some(&*base)
         };
         let work = Writing {
@@ -319,6 +320,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> EvaluatePair<O, D> for Cpu {
         outputs: PairOutputs<'_>,
     ) -> Result<Totals, Error> {
         reduction.check()?;
+        check_unmapped(batch)?;
         logits.check(batch.shape())?;
         teacher.check(batch.shape())?;
         outputs.check(batch.shape().rows())?;

@@ -40,12 +40,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-<<<<<<< HEAD
     /// `x = m 2^e` with `m` from sqrt(1/2) to sqrt(2) and `e` integral, for a positive normal `x`; elsewhere both are
     /// anything.
     fn split(self, x: Self::V) -> (Self::V, Self::V);
-=======
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     /// `a b + c`, fused where the set has it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater; `b` if either is NaN.
@@ -59,8 +56,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_unless_lt(self, x: Self::V, y: Self::V, b: Self::V) -> Self::V;
     /// `x` where `a < 0`, `y` elsewhere and where `a` is NaN.
     fn pick(self, a: Self::V, x: Self::V, y: Self::V) -> Self::V;
-    /// The exponent of a positive normal number: the greatest n with `2^n <= x`.
-    fn exponent(self, x: Self::V) -> Self::V;
     /// Adds `x` to `zero` where `a` is 0 and to `other` elsewhere; NaN is not 0.
     fn add_by_zero(self, x: Self::V, a: Self::V, zero: &mut Self::V, other: &mut Self::V);
     fn horizontal_sum(self, x: Self::V) -> f32;

@@ -152,10 +152,9 @@ impl<S: Simd> Number for Vector<S> {
             -0.077_780_455,
         ];
         let (s, one) = (self.s, self.like(1.0));
-        let scaled = one_plus * self.like(core::f32::consts::SQRT_2);
-        let n = self.of(s.exponent(scaled.v));
-        let power = self.of(s.scale_unless_lt(one.v, (-n).v, one.v, s.splat(0.0)));
-        let f = n.pick(one_plus.mul_add(power, -one), self);
+        let (scaled, n) = s.split(one_plus.v);
+        let (scaled, n) = (self.of(scaled), self.of(n));
+        let f = n.pick(scaled - one, self);
         let line = n.mul_add(self.like(-core::f32::consts::LN_2), self - f);
         line - f * f * f.horner(K)
     }

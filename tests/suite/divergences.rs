@@ -8,8 +8,8 @@ use tokenloss::divergence::{AnyDivergence, Distillation, Divergence, Entry, Entr
 use tokenloss::half::{bf16, f16};
 use tokenloss::reference;
 use tokenloss::{
-    Batch, Denominator, Element, Error, EvaluatePair, IGNORE_INDEX, Logits, MAX_PARAMETERS, Nll, NonFinite,
-    Objective, Outputs, PairOutputs, Reduction, Shape, Teacher, Totals, Unjudged,
+    Batch, Denominator, Element, Error, EvaluatePair, IGNORE_INDEX, LogitMap, Logits, MAX_PARAMETERS, Nll,
+    NonFinite, Objective, Outputs, PairOutputs, Reduction, Shape, Teacher, Totals, Unjudged,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -125,13 +125,19 @@ fn truth(divergence: &AnyDivergence, temperature: f32, z: &[f64], u: &[f64], fac
     off.pull += response(shifted[0].pull, shifted[1].pull, sums.pull);
     let flushed = FLUSH * 90.0 * z.len() as f64;
     let mut dlogits = vec![0.0; z.len()];
-    reference::push_back_divergence(divergence, temperature, z, u, &sums, factor, &mut dlogits).expect("finite");
+    reference::push_back_divergence(divergence, temperature, z, u, &sums, factor, &mut dlogits)
+        .expect("finite");
     let tolerances = entries.iter().zip(of_pull).map(|(entry, pull)| {
         let (p, own) = (entry.p(), Grant::CPU.at(-entry.greater.ln().max(-90.0)));
         let others = if divergence.is_centred() { 0.0 } else { p * (off.pull + own * sums.pull.abs()) };
         factor.abs() * (pull + others) + FLUSH * 90.0 * factor.abs().max(1.0)
     });
-    Truth { value: sums.value, value_tolerance: off.value + flushed, tolerances: tolerances.collect(), dlogits }
+    Truth {
+        value: sums.value,
+        value_tolerance: off.value + flushed,
+        tolerances: tolerances.collect(),
+        dlogits,
+    }
 }
 
 struct Got<E> {
@@ -146,7 +152,9 @@ fn batch(matrix: &Matrix<impl Element>) -> Batch<'_> {
 }
 
 fn shape(matrix: &Matrix<impl Element>) -> Shape {
-    Shape::new(matrix.targets.len(), matrix.vocab).and_then(|s| s.with_stride(matrix.stride)).expect("a shape")
+    Shape::new(matrix.targets.len(), matrix.vocab)
+        .and_then(|s| s.with_stride(matrix.stride))
+        .expect("a shape")
 }
 
 fn evaluate<E: Element, U: Element>(
@@ -260,7 +268,8 @@ fn check<E: Element, U: Element>(
                 let (mut want, mut tolerance) = (of_pair.dlogits[j], of_pair.tolerances[j]);
                 if let Some(truth) = of_objective {
                     want += truth.dlogits[j];
-                    tolerance += truth.tolerances[j] + 1e-7 * (truth.dlogits[j].abs() + of_pair.dlogits[j].abs());
+                    tolerance +=
+                        truth.tolerances[j] + 1e-7 * (truth.dlogits[j].abs() + of_pair.dlogits[j].abs());
                 }
                 if student.logits[row * student.stride + j].to_f32() == -INF {
                     assert_eq!(got, 0.0, "{}: the gradient of masked column {j}", at());
@@ -289,7 +298,8 @@ fn every_divergence<E: Element, U: Element>() {
         for (seed, vocab) in [2, 3, 8, 17, 33, 257, 4097].into_iter().enumerate() {
             let rows = inputs::rows(vocab, seed as u64);
             let of_teacher = teachers(&rows, 100 + seed as u64);
-            let (student, teacher) = (Matrix::<E>::new(&rows, seed % 3), Matrix::<U>::new(&of_teacher, (seed + 1) % 3));
+            let (student, teacher) =
+                (Matrix::<E>::new(&rows, seed % 3), Matrix::<U>::new(&of_teacher, (seed + 1) % 3));
             check(divergence, turn, &student, &teacher, &mut worst);
             turn += 1;
         }
@@ -347,20 +357,32 @@ fn small_divergences_keep_their_relative_accuracy() {
             let distillation = Distillation::new(divergence, 1.0).expect("a factor");
             let sums = reference::divergence(&divergence, 1.0, &wide_z, &wide_u).expect("finite");
             let mut want = vec![0.0; vocab];
-            reference::push_back_divergence(&divergence, 1.0, &wide_z, &wide_u, &sums, 1.0, &mut want).expect("finite");
+            reference::push_back_divergence(&divergence, 1.0, &wide_z, &wide_u, &sums, 1.0, &mut want)
+                .expect("finite");
             let norm = |row: &mut dyn Iterator<Item = f64>| row.map(|d| d * d).sum::<f64>().sqrt();
             for level in Level::available() {
                 let teacher = Teacher::new(shape, &u).expect("a teacher");
                 let cpu = Cpu::with_level(level);
-                let got = evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &z, teacher, false).expect("finite");
+                let got = evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &z, teacher, false)
+                    .expect("finite");
                 let value = (f64::from(got.divergences[0]) / sums.value - 1.0).abs();
                 let off = norm(&mut want.iter().zip(&got.dlogits).map(|(want, got)| want - f64::from(*got)));
                 let gradient = off / norm(&mut want.iter().copied());
-                println!("  {width:7.0e} {name:16} {:10} {:9.2e} {value:8.1e} {gradient:8.1e}", level.name(), sums.value);
+                println!(
+                    "  {width:7.0e} {name:16} {:10} {:9.2e} {value:8.1e} {gradient:8.1e}",
+                    level.name(),
+                    sums.value
+                );
                 // The rounding of logits up to 16 is 5e-7, and what is made of them is good to a few 1e-7 beside that.
                 // Both normalisers are good to 3e-8: a shift of all log-ratios, of which the square is left.
-                assert!(value <= 5e-6 + (3e-8 / f64::from(width)).powi(2), "{divergence:?} at {width}, {level}: {value:e}");
-                assert!(gradient <= 2e-6 + 2e-7 / f64::from(width), "{divergence:?} at {width}, {level}: {gradient:e}");
+                assert!(
+                    value <= 5e-6 + (3e-8 / f64::from(width)).powi(2),
+                    "{divergence:?} at {width}, {level}: {value:e}"
+                );
+                assert!(
+                    gradient <= 2e-6 + 2e-7 / f64::from(width),
+                    "{divergence:?} at {width}, {level}: {gradient:e}"
+                );
             }
         }
     }
@@ -375,8 +397,9 @@ fn the_same_rows_have_neither_divergence_nor_gradient() {
             let distillation = Distillation::new(divergence, 1.0).expect("a factor");
             let teacher = Teacher::new(shape(&matrix), &matrix.logits).expect("a teacher");
             let (cpu, batch) = (Cpu::with_level(level), batch(&matrix));
-            let got = evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &matrix.logits, teacher, false)
-                .expect("finite");
+            let got =
+                evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &matrix.logits, teacher, false)
+                    .expect("finite");
             assert_eq!((got.totals.loss_sum, got.totals.live), (0.0, 0), "{divergence:?}, {level}");
             assert!(got.dlogits.iter().all(|d| *d == 0.0), "{divergence:?}, {level}");
         }
@@ -440,10 +463,16 @@ fn weights_ignored_rows_and_denominators() {
     };
     let sum = run(Reduction::Sum);
     let totals = sum.totals;
-    assert_eq!((totals.valid, totals.kept, totals.ignored, totals.weight_sum, totals.live), (8, 1, 1, 9.5, 7));
+    assert_eq!(
+        (totals.valid, totals.kept, totals.ignored, totals.weight_sum, totals.live),
+        (8, 1, 1, 9.5, 7)
+    );
     assert_eq!((sum.losses[4], sum.divergences[4]), (0.0, 0.0));
     let gradient = |row: usize| &sum.dlogits[row * 300..][..300];
-    assert!(gradient(4).iter().chain(gradient(1)).all(|d| *d == 0.0), "an ignored row, and one that weighs nothing");
+    assert!(
+        gradient(4).iter().chain(gradient(1)).all(|d| *d == 0.0),
+        "an ignored row, and one that weighs nothing"
+    );
     // What the threshold drops keeps its divergence.
     assert!(gradient(0).iter().any(|d| *d != 0.0) && sum.losses[0] == 0.25 * sum.divergences[0]);
     let want: f64 = (0..9).filter(|row| *row != 4).map(|row| f64::from(weights[row] * sum.losses[row])).sum();
@@ -452,10 +481,16 @@ fn weights_ignored_rows_and_denominators() {
         [(Denominator::Valid, 8.0), (Denominator::Kept, 1.0), (Denominator::Given(20.0), 20.0)]
     {
         let mean = run(Reduction::Mean(reduction));
-        assert_eq!((mean.totals.denominator, mean.totals.loss()), (denominator, totals.loss_sum / denominator));
+        assert_eq!(
+            (mean.totals.denominator, mean.totals.loss()),
+            (denominator, totals.loss_sum / denominator)
+        );
         for (a, b) in sum.dlogits.iter().zip(&mean.dlogits) {
             let want = f64::from(*a) / denominator;
-            assert!((f64::from(*b) - want).abs() <= 2e-6 * want.abs() + 1e-9, "{reduction:?}: {b} and {want}");
+            assert!(
+                (f64::from(*b) - want).abs() <= 2e-6 * want.abs() + 1e-9,
+                "{reduction:?}: {b} and {want}"
+            );
         }
     }
 }
@@ -469,7 +504,9 @@ fn bad_input() {
     let (student, teacher) = (noise(3, 40, 7), noise(3, 40, 8));
     let distillation = Distillation::new(listed("forward_kl", &[]), 1.0).expect("a factor");
     let batch = batch(&student);
-    let of = |rows: usize, vocab: usize, logits: &[f32]| Teacher::new(Shape::new(rows, vocab)?, logits).map(|_| ());
+    let of = |rows: usize, vocab: usize, logits: &[f32]| {
+        Teacher::new(Shape::new(rows, vocab)?, logits).map(|_| ())
+    };
     assert_eq!(message(of(3, 40, &teacher.logits[1..])), "teacher: expected 120 values, got 119");
     let run = |logits: &[f32], teacher: Teacher<'_, f32>, reduction| {
         evaluate(Cpu::new(), None, &distillation, reduction, &batch, logits, teacher, false)
@@ -483,7 +520,16 @@ fn bad_input() {
     assert_eq!(message(run(&student.logits, other(3, 41), sum)), "teacher vocab: expected 40 values, got 41");
     assert_eq!(message(run(&student.logits[1..], good, sum)), "logits: expected 120 values, got 119");
     let given = Reduction::Mean(Denominator::Given(0.0));
-    assert_eq!(message(run(&student.logits, good, given)), "denominator: expected a positive finite number, got 0");
+    assert_eq!(
+        message(run(&student.logits, good, given)),
+        "denominator: expected a positive finite number, got 0"
+    );
+    let mapped = batch.with_map(LogitMap::softcap(30.0).expect("a cap")).expect("a map");
+    let z = &student.logits;
+    assert_eq!(
+        message(evaluate(Cpu::new(), None, &distillation, sum, &mapped, z, good, false)),
+        "map: a divergence takes logits as they are, expected a batch without a map"
+    );
     let mut divergences = [0.0; 2];
     let outputs = PairOutputs { divergences: Some(&mut divergences), ..PairOutputs::default() };
     let io = Logits::Read(&student.logits);
@@ -511,7 +557,9 @@ fn bad_rows() {
         ),
     ];
     for (change, text) in &faults {
-        for (level, temperature) in Level::available().into_iter().flat_map(|level| [(level, 1.0), (level, 2.0)]) {
+        for (level, temperature) in
+            Level::available().into_iter().flat_map(|level| [(level, 1.0), (level, 2.0)])
+        {
             for name in ["forward_kl", "mixed_kl"] {
                 let (mut z, mut u) = (student.logits.clone(), teacher.logits.clone());
                 change(&mut z[2 * 41..3 * 41], &mut u[2 * 41..3 * 41]);
@@ -531,13 +579,21 @@ fn bad_rows() {
                     let (cpu, sum) = (Cpu::with_level(level), Reduction::Sum);
                     let got = cpu.evaluate_pair(&Nll, &distillation, sum, &batch, io, of_teacher, outputs);
                     match non_finite {
-                        NonFinite::Error => assert_eq!(&message(got), text, "{level}, {name} at {temperature}"),
+                        NonFinite::Error => {
+                            assert_eq!(&message(got), text, "{level}, {name} at {temperature}")
+                        }
                         NonFinite::NanRow => assert!(got.expect("no error").loss_sum.is_nan()),
                     }
                     for row in 0..5 {
                         let bad = row == 2;
-                        assert!(losses[row].is_nan() == bad && values[row].is_nan() == bad, "{text}: row {row}");
-                        assert!(dlogits[row * 41..][..41].iter().all(|d| d.is_nan() == bad), "{text}: row {row}");
+                        assert!(
+                            losses[row].is_nan() == bad && values[row].is_nan() == bad,
+                            "{text}: row {row}"
+                        );
+                        assert!(
+                            dlogits[row * 41..][..41].iter().all(|d| d.is_nan() == bad),
+                            "{text}: row {row}"
+                        );
                     }
                 }
             }
@@ -563,8 +619,16 @@ fn masks_of_one_row() {
                 let distillation = Distillation::new(divergence, 1.0).expect("a factor");
                 let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
                 let (cpu, batch) = (Cpu::with_level(level), batch(&student));
-                let got =
-                    evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &student.logits, of_teacher, false);
+                let got = evaluate(
+                    cpu,
+                    None,
+                    &distillation,
+                    Reduction::Sum,
+                    &batch,
+                    &student.logits,
+                    of_teacher,
+                    false,
+                );
                 let Ok(_) = want else {
                     assert_eq!(got.err(), want.err(), "{divergence:?}, {level}");
                     continue;
@@ -575,7 +639,10 @@ fn masks_of_one_row() {
                 for j in 0..33 {
                     let off = (f64::from(got.dlogits[j]) - want.dlogits[j]).abs();
                     let tolerance = want.tolerances[j] + 1e-7 * want.dlogits[j].abs();
-                    assert!(off <= tolerance, "{divergence:?}, {level}, column {j}: {off:e} and {tolerance:e}");
+                    assert!(
+                        off <= tolerance,
+                        "{divergence:?}, {level}, column {j}: {off:e} and {tolerance:e}"
+                    );
                 }
                 assert!(!student_masks || got.dlogits[at] == 0.0, "{divergence:?}, {level}");
             }
@@ -611,7 +678,9 @@ fn row_objectives_are_added() {
             ..PairOutputs::default()
         };
         let io = Logits::OutOfPlace { logits: &student.logits, dlogits: &mut got };
-        Cpu::new().evaluate_pair(&entropy, &distillation, sum, &batch, io, of_teacher, outputs).expect("finite");
+        Cpu::new()
+            .evaluate_pair(&entropy, &distillation, sum, &batch, io, of_teacher, outputs)
+            .expect("finite");
         for (got, want) in of_rows.iter().zip(&losses) {
             assert!((f64::from(*got) / want - 1.0).abs() < 2e-6, "{got} and {want}");
         }
@@ -621,7 +690,10 @@ fn row_objectives_are_added() {
                 .expect("finite")
                 .nth(j % 2000)
                 .map_or(0.0, |entry| entry.greater);
-            assert!((f64::from(*got) - want).abs() < 2e-5 * p.max(want.abs()) + 1e-9, "column {j}: {got:e}, {want:e}");
+            assert!(
+                (f64::from(*got) - want).abs() < 2e-5 * p.max(want.abs()) + 1e-9,
+                "column {j}: {got:e}, {want:e}"
+            );
             if j % 2000 == 20 {
                 break;
             }

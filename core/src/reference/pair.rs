@@ -2,7 +2,9 @@
 
 use super::{Results, push_back, summarise};
 use crate::divergence::{Distillation, Divergence, Entry, EntrySums};
-use crate::{Batch, Error, NonFinite, PairVerdict, Reduction, RowObjective, Totals, check_length};
+use crate::{
+    Batch, Error, NonFinite, PairVerdict, Reduction, RowObjective, Totals, check_length, check_unmapped,
+};
 use num_traits::Float;
 
 /// A row's logits divided by the temperature, as what [`entry`] needs of them: the maximum and `ln(1 + tail)`.
@@ -101,6 +103,7 @@ pub fn evaluate_pair<O: RowObjective, D: Divergence>(
 ) -> Result<Totals, Error> {
     let shape = batch.shape();
     reduction.check()?;
+    check_unmapped(batch)?;
     check_length("logits", shape.elements(), logits.len())?;
     check_length("teacher", shape.elements(), teacher.len())?;
     check_length("divergences", shape.rows(), divergences.len())?;

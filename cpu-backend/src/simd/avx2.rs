@@ -62,7 +62,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_div_ps(a, b) }
     }
     #[inline(always)]
-<<<<<<< HEAD
     fn split(self, x: __m256) -> (__m256, __m256) {
         // SAFETY: the set is present.
         unsafe {
@@ -73,8 +72,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-=======
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the set is present.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -107,14 +104,6 @@ impl Simd for Avx2 {
     fn pick(self, a: __m256, x: __m256, y: __m256) -> __m256 {
         // SAFETY: the set is present.
         unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, _mm256_setzero_ps())) }
-    }
-    #[inline(always)]
-    fn exponent(self, x: __m256) -> __m256 {
-        // SAFETY: the set is present.
-        unsafe {
-            let biased = _mm256_srli_epi32::<23>(_mm256_castps_si256(x));
-            _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)))
-        }
     }
     #[inline(always)]
     fn add_by_zero(self, x: __m256, a: __m256, zero: &mut __m256, other: &mut __m256) {

@@ -70,7 +70,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
-<<<<<<< HEAD
     fn split(self, x: __m512) -> (__m512, __m512) {
         // SAFETY: the set is present.
         unsafe {
@@ -81,8 +80,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
     }
     #[inline(always)]
-=======
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the set is present.
         unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -111,11 +108,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn pick(self, a: __m512, x: __m512, y: __m512) -> __m512 {
         // SAFETY: the set is present.
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, _mm512_setzero_ps()), y, x) }
-    }
-    #[inline(always)]
-    fn exponent(self, x: __m512) -> __m512 {
-        // SAFETY: the set is present.
-        unsafe { _mm512_getexp_ps(x) }
     }
     #[inline(always)]
     fn add_by_zero(self, x: __m512, a: __m512, zero: &mut __m512, other: &mut __m512) {

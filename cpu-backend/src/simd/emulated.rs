@@ -35,12 +35,8 @@ emulate! {
     vsubq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] - b.0[i])) }
     vmulq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] * b.0[i])) }
     vdivq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] / b.0[i])) }
-<<<<<<< HEAD
     vdupq_n_s32(x: i32) -> int32x4_t { int32x4_t([x; 4]) }
     vcvtq_f32_s32(a: int32x4_t) -> float32x4_t { float32x4_t(a.0.map(|a| a as f32)) }
-=======
-    vcvtq_f32_u32(a: uint32x4_t) -> float32x4_t { float32x4_t(a.0.map(|a| a as f32)) }
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     vfmaq_f32(c: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         float32x4_t(from_fn(|i| a.0[i].mul_add(b.0[i], c.0[i])))
     }
@@ -88,11 +84,6 @@ pub(super) unsafe fn vshrq_n_s32<const N: i32>(a: int32x4_t) -> int32x4_t {
 #[inline(always)]
 pub(super) unsafe fn vshlq_n_u32<const N: i32>(a: uint32x4_t) -> uint32x4_t {
     uint32x4_t(a.0.map(|a| a << N))
-}
-
-#[inline(always)]
-pub(super) unsafe fn vshrq_n_u32<const N: i32>(a: uint32x4_t) -> uint32x4_t {
-    uint32x4_t(a.0.map(|a| a >> N))
 }
 
 #[inline(always)]

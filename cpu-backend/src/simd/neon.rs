@@ -61,7 +61,6 @@ impl Simd for Neon {
         unsafe { vdivq_f32(a, b) }
     }
     #[inline(always)]
-<<<<<<< HEAD
     fn split(self, x: float32x4_t) -> (float32x4_t, float32x4_t) {
         // SAFETY: baseline.
         unsafe {
@@ -72,8 +71,6 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-=======
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: baseline.
         unsafe { vfmaq_f32(c, a, b) }
@@ -107,12 +104,6 @@ impl Simd for Neon {
     fn pick(self, a: float32x4_t, x: float32x4_t, y: float32x4_t) -> float32x4_t {
         // SAFETY: baseline.
         unsafe { vbslq_f32(vcltq_f32(a, vdupq_n_f32(0.0)), x, y) }
-    }
-    #[inline(always)]
-    fn exponent(self, x: float32x4_t) -> float32x4_t {
-        // SAFETY: baseline.
-        let biased = unsafe { vcvtq_f32_u32(vshrq_n_u32::<23>(vreinterpretq_u32_f32(x))) };
-        self.sub(biased, self.splat(127.0))
     }
     #[inline(always)]
     fn add_by_zero(self, x: float32x4_t, a: float32x4_t, zero: &mut float32x4_t, other: &mut float32x4_t) {

@@ -43,15 +43,12 @@ impl Simd for Portable {
         a / b
     }
     #[inline(always)]
-<<<<<<< HEAD
     fn split(self, x: f32x4) -> (f32x4, f32x4) {
         let bits: i32x4 = cast(x);
         let exponent = (bits - i32x4::splat(SQRT_HALF_BITS)) >> 23i32;
         (cast(bits - (exponent << 23i32)), f32x4::from_i32x4(exponent))
     }
     #[inline(always)]
-=======
->>>>>>> 68f9efc (Pairs of rows on the CPU: every divergence on every level, beside any objective of the student's row)
     fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
         a.mul_add(b, c)
     }
@@ -78,14 +75,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn pick(self, a: f32x4, x: f32x4, y: f32x4) -> f32x4 {
         a.simd_lt(f32x4::ZERO).bitselect(x, y)
-    }
-    #[inline(always)]
-    fn exponent(self, x: f32x4) -> f32x4 {
-        // The low bits of n + 2^23 are those of the integer n.
-        const MAGIC: f32 = 8_388_608.0;
-        let bits: u32x4 = cast(x);
-        let biased: f32x4 = cast((bits >> 23u32) | u32x4::splat(MAGIC.to_bits()));
-        biased - f32x4::splat(MAGIC + 127.0)
     }
     #[inline(always)]
     fn add_by_zero(self, x: f32x4, a: f32x4, zero: &mut f32x4, other: &mut f32x4) {
