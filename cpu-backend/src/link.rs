@@ -14,7 +14,7 @@ fn abs<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     const NUMERATOR: [f32; 7] = [
-        0.999_999_88,
+        0.999_999_9,
         0.130_225_54,
         3.036_098_3e-3,
         1.046_749_9e-5,

@@ -58,7 +58,10 @@ impl AdvantageEstimator for Spo {
 
     fn of_group<T: Float>(&self, group: &Group<'_, T>, advantages: &mut [T]) {
         let pairs = group.rewards.iter().zip(group.baselines);
-        advantages.iter_mut().zip(pairs).for_each(|(advantage, (reward, value))| *advantage = *reward - *value);
+        advantages
+            .iter_mut()
+            .zip(pairs)
+            .for_each(|(advantage, (reward, value))| *advantage = *reward - *value);
     }
 
     fn whitens(&self) -> Option<f32> {

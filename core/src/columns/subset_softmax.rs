@@ -39,9 +39,13 @@ impl ColumnObjective for SubsetSoftmax {
     fn of_columns<T: Float>(&self, row: ColumnRow<'_, T>, _: Side<'_, T>, d: &mut [T]) -> ColumnEval<T> {
         let row = row.alone();
         let p = row.stats();
-        let d_rest = row.balanced(&p, d, |class, z| {
-            if class == 0 { -p.target(z).one_minus_p } else { p.target(z).p() }
-        });
+        let d_rest = row.balanced(
+            &p,
+            d,
+            |class, z| {
+                if class == 0 { -p.target(z).one_minus_p } else { p.target(z).p() }
+            },
+        );
         ColumnEval { loss: -p.target(row.class(0)).log_p, d_rest }
     }
 }

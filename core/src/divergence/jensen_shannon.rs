@@ -46,9 +46,7 @@ impl Divergence for JensenShannon {
         let (x, ln) = (mixture.less_one, mixture.ln());
         EntryEval {
             value: entry.greater * (mixture.less * ratio.gap_at_x - x * x + mixture.share * mixture.ln_gap),
-            pull: student
-                * entry.greater
-                * entry.pick(ratio.x_exp - ratio.exp * ln, -ln),
+            pull: student * entry.greater * entry.pick(ratio.x_exp - ratio.exp * ln, -ln),
         }
     }
 }

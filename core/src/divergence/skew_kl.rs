@@ -44,10 +44,7 @@ impl Divergence for SkewKl {
         let slope = ratio.exp_m1 / mixture.share;
         EntryEval {
             value: entry.greater * entry.pick(gap, q_is_less),
-            pull: student
-                * student
-                * entry.greater
-                * entry.pick(ratio.exp * slope, -slope),
+            pull: student * student * entry.greater * entry.pick(ratio.exp * slope, -slope),
         }
     }
 }

@@ -35,7 +35,8 @@ impl PreferenceObjective for Slic {
     fn of_pair<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>, _gap: T) -> PairEval<T> {
         let short = cast::<T>(self.delta) - chosen.log_p + rejected.log_p;
         let slope = if short > T::zero() { -T::one() } else { T::zero() };
-        PairEval::of_margin(short.max(T::zero()), slope, T::one(), T::one()).with_nll(cast(self.lambda), chosen)
+        PairEval::of_margin(short.max(T::zero()), slope, T::one(), T::one())
+            .with_nll(cast(self.lambda), chosen)
     }
 
     fn kink<T: Float>(&self, chosen: &Response<T>, rejected: &Response<T>) -> Option<T> {

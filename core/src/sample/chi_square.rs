@@ -66,15 +66,22 @@ impl<S: Spectrum> SampleObjective for ChiSquare<S> {
     ) -> Result<T, Error> {
         let (nu, all) = (cast::<T>(self.nu), count::<T>(samples.count()));
         let unit = all * nu;
-        for_each_block::<T, Distance>(&self.inner, samples, unit, weights, scratch, |block, mass, weights| {
-            let gap = |sample: usize| (samples.loss(block[0]) - samples.loss(sample)) / unit;
-            let share = T::one() / count(block.len());
-            let mean = block.iter().fold(T::zero(), |mean, &sample| mean + share * gap(sample));
-            for &sample in block {
-                // No less than 0 but by a rounding.
-                weights[sample] = (mass * share + (mean - gap(sample))).max(T::zero());
-            }
-        })?;
+        for_each_block::<T, Distance>(
+            &self.inner,
+            samples,
+            unit,
+            weights,
+            scratch,
+            |block, mass, weights| {
+                let gap = |sample: usize| (samples.loss(block[0]) - samples.loss(sample)) / unit;
+                let share = T::one() / count(block.len());
+                let mean = block.iter().fold(T::zero(), |mean, &sample| mean + share * gap(sample));
+                for &sample in block {
+                    // No less than 0 but by a rounding.
+                    weights[sample] = (mass * share + (mean - gap(sample))).max(T::zero());
+                }
+            },
+        )?;
         let uniform = T::one() / all;
         let order = &scratch[..samples.count()];
         let distance = order.iter().fold(T::zero(), |sum, &sample| {

@@ -54,8 +54,7 @@ impl<T: Float> Support<T> {
             let start = end;
             end = run_end(samples, order, start);
             // A run of equals at once, merged by Chan's formula.
-            let (before, run, members) =
-                (count::<T>(start), count::<T>(end - start), count::<T>(end));
+            let (before, run, members) = (count::<T>(start), count::<T>(end - start), count::<T>(end));
             let step = gap(order[start]) - mean;
             squares = squares + step * step * before * (run / members);
             mean = mean + step * (run / members);

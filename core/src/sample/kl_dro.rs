@@ -41,9 +41,12 @@ impl KlDro {
     /// weights' divergence from uniform ones.
     pub fn d_tau<T: Float>(&self, weights: &[T]) -> T {
         let all = count::<T>(weights.len());
-        weights.iter().fold(cast::<T>(self.rho), |left, &q| {
-            if q > T::zero() { left - q * (all * q).ln() } else { left }
-        })
+        weights.iter().fold(
+            cast::<T>(self.rho),
+            |left, &q| {
+                if q > T::zero() { left - q * (all * q).ln() } else { left }
+            },
+        )
     }
 }
 

@@ -55,13 +55,13 @@ fn weights_of_entropies_in_two_calls() {
     Cpu::new().top_k(&batch, &matrix.logits, 20, &mut ids, &mut top).expect("finite");
     let eaft = Eaft::new(1.0, 3.0).expect("in the domain");
     let weights: Vec<_> = top.chunks(20).map(|top| eaft.weight(top)).collect();
-    for row in 0..rows {
+    for (row, weight) in weights.iter().enumerate() {
         let mut z = matrix.row(row);
         z.sort_by(|a, b| b.total_cmp(a));
         let mass: f64 = z[..20].iter().map(|x| (x - z[0]).exp()).sum();
         let shares = z[..20].iter().map(|x| (x - z[0]).exp() / mass).filter(|p| *p > 0.0);
         let want = shares.map(|p| -p * p.ln()).sum::<f64>() / 3.0;
-        assert!((f64::from(weights[row]) - want).abs() <= 1e-5 * want + 1e-7, "{}", matrix.what[row]);
+        assert!((f64::from(*weight) - want).abs() <= 1e-5 * want + 1e-7, "{}", matrix.what[row]);
     }
     let batch = batch.with_weights(&weights).expect("finite weights");
     let io = Logits::Read(&matrix.logits[..]);
