@@ -157,6 +157,7 @@ fn shape(matrix: &Matrix<impl Element>) -> Shape {
         .expect("a shape")
 }
 
+#[allow(clippy::too_many_arguments)]
 fn evaluate<E: Element, U: Element>(
     cpu: Cpu,
     objective: Option<&Objective>,
