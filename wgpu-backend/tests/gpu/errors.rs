@@ -198,7 +198,7 @@ fn limits_and_features_that_are_missing() {
     let error = open(Some(Variant::Baseline), Some(few)).unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "max_storage_buffers_per_shader_stage: expected at least 6, the device has 4"
+        "max_storage_buffers_per_shader_stage: expected at least 8, the device has 4"
     );
 
     let low = crate::machine::low_limits();
