@@ -5,7 +5,7 @@
 
 use crate::exp::{Digits, exp};
 use crate::row::{BLOCK, RUN, carried, narrow};
-use crate::simd::{Kernel, Lanes, Simd};
+use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
 use tokenloss_core::Number;
 use tokenloss_core::divergence::{Divergence, Entry, EntryEval, EntrySums};
@@ -23,24 +23,37 @@ impl Kernel for TemperedTail<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
-        let (zero, max, inverse) = (s.splat(0.0), s.splat(self.max), s.splat(1.0 / self.temperature));
+        let zero = s.splat(0.0);
+        let line = [s.splat(self.max), s.splat(1.0 / self.temperature)];
         // One of the equals is the implicit 1.
         let mut tail = -1.0;
         for z in self.logits.chunks(BLOCK) {
             let (mut sum, mut carry, mut ties) = (zero, zero, zero);
-            for z in z.chunks(RUN * S::LANES) {
+            let (vectors, rest) = z.split_at(z.len() - z.len() % S::LANES);
+            for z in vectors.chunks(RUN * S::LANES) {
                 let mut run = zero;
-                for z in z.chunks(S::LANES) {
-                    let z = load(s, z);
-                    let d = s.mul(s.sub(z, max), inverse);
-                    s.add_by_zero(exp(s, d, Digits::Full), d, &mut ties, &mut run);
+                for z in z.chunks_exact(S::LANES) {
+                    share(s, s.load_f32(z), line, &mut run, &mut ties);
                 }
+                carried(s, &mut sum, &mut carry, run);
+            }
+            if !rest.is_empty() {
+                let mut run = zero;
+                share(s, f32::load_part(s, rest, f32::NEG_INFINITY), line, &mut run, &mut ties);
                 carried(s, &mut sum, &mut carry, run);
             }
             tail += f64::from(s.horizontal_sum(s.add(sum, carry))) + f64::from(s.horizontal_sum(ties));
         }
         tail
     }
+}
+
+/// The share of one vector of logits, by the maximum and the inverse temperature; a function and no closure, which would not
+/// be compiled for the level.
+#[inline(always)]
+fn share<S: Simd>(s: S, z: S::V, [max, inverse]: [S::V; 2], sum: &mut S::V, ties: &mut S::V) {
+    let d = s.mul(s.sub(z, max), inverse);
+    s.add_by_zero(exp(s, d, Digits::Full), d, ties, sum);
 }
 
 /// The greatest logit; unspecified if one is NaN.
@@ -53,12 +66,6 @@ impl Kernel for Greatest<'_> {
     fn run<S: Simd>(self, s: S) -> f32 {
         f32::greatest(s, self.0)
     }
-}
-
-/// A vector, or fewer than its elements with masked logits after them.
-#[inline(always)]
-fn load<S: Simd>(s: S, z: &[f32]) -> S::V {
-    if z.len() == S::LANES { s.load_f32(z) } else { f32::load_part(s, z, f32::NEG_INFINITY) }
 }
 
 /// A row's normaliser: `log p_j = (z_j - max) / T - ln_mass`.
@@ -173,39 +180,90 @@ impl<D: Divergence> Kernel for Entries<'_, D> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> EntrySums<f64> {
-        let Self { divergence, frame, z, u, mut kept } = self;
-        let frame = frame.map(|x| Vector::splat(s, x));
-        let zero = Vector::splat(s, 0.0);
-        let mut total = EntrySums::default();
-        for block in (0..z.len()).step_by(BLOCK) {
-            let end = (block + BLOCK).min(z.len());
-            let mut sums = Sums::zero(s);
-            for first in (block..end).step_by(RUN * S::LANES) {
-                let mut run = EntryEval { value: zero, pull: zero };
-                let last = (first + RUN * S::LANES).min(end);
-                for i in (first..last).step_by(S::LANES) {
-                    let at = i..(i + S::LANES).min(last);
-                    let (z, u) = (load(s, &z[at.clone()]), load(s, &u[at.clone()]));
-                    let entry = frame.entry(Vector { s, v: z }, Vector { s, v: u });
-                    let eval = divergence.of_entry(&entry);
-                    run = EntryEval { value: run.value + eval.value, pull: run.pull + eval.pull };
-                    if let Some(Kept { pulls, probabilities }) = &mut kept {
-                        store(s, eval.pull.v, &mut pulls[at.clone()]);
-                        store(s, entry.p().v, &mut probabilities[at]);
-                    }
-                }
-                sums.add(s, &run);
-            }
-            total = total.merge(sums.whole(s));
+        let Self { divergence, frame, z, u, kept } = self;
+        let sweep = Sweep { s, divergence, frame: frame.map(|x| Vector::splat(s, x)) };
+        match kept {
+            None => sweep.row::<false>(z, u, &mut [], &mut []),
+            Some(Kept { pulls, probabilities }) => sweep.row::<true>(z, u, pulls, probabilities),
         }
-        total
     }
 }
 
-/// A vector, or its first elements.
-#[inline(always)]
-fn store<S: Simd>(s: S, v: S::V, out: &mut [f32]) {
-    if out.len() == S::LANES { s.store_f32(v, out) } else { f32::store_part(s, v, out) }
+struct Sweep<'a, S: Simd, D> {
+    s: S,
+    divergence: &'a D,
+    frame: Frame<Vector<S>>,
+}
+
+impl<S: Simd, D: Divergence> Sweep<'_, S, D> {
+    #[inline(always)]
+    fn row<const KEEP: bool>(
+        &self,
+        z: &[f32],
+        u: &[f32],
+        pulls: &mut [f32],
+        probabilities: &mut [f32],
+    ) -> EntrySums<f64> {
+        let s = self.s;
+        let whole = z.len() - z.len() % S::LANES;
+        let mut total = EntrySums::default();
+        for block in (0..whole).step_by(BLOCK) {
+            let end = (block + BLOCK).min(whole);
+            let mut sums = Sums::zero(s);
+            for first in (block..end).step_by(RUN * S::LANES) {
+                let run = first..(first + RUN * S::LANES).min(end);
+                let kept = if KEEP { run.clone() } else { 0..0 };
+                let (pulls, probabilities) = (&mut pulls[kept.clone()], &mut probabilities[kept]);
+                sums.add(s, &self.run::<KEEP>(&z[run.clone()], &u[run], pulls, probabilities));
+            }
+            total = total.merge(sums.whole(s));
+        }
+        if whole < z.len() {
+            // Masked in both rows, the lanes beyond the end add nothing. Nothing in the loops above calls a function, so that
+            // what they hold stays in registers.
+            let rest = z.len() - whole;
+            let (mut of_z, mut of_u) = ([f32::NEG_INFINITY; MAX_LANES], [f32::NEG_INFINITY; MAX_LANES]);
+            let (mut w, mut p) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            of_z[..rest].copy_from_slice(&z[whole..]);
+            of_u[..rest].copy_from_slice(&u[whole..]);
+            let mut sums = Sums::zero(s);
+            let lanes = ..S::LANES;
+            sums.add(s, &self.run::<true>(&of_z[lanes], &of_u[lanes], &mut w[lanes], &mut p[lanes]));
+            total = total.merge(sums.whole(s));
+            if KEEP {
+                pulls[whole..].copy_from_slice(&w[..rest]);
+                probabilities[whole..].copy_from_slice(&p[..rest]);
+            }
+        }
+        total
+    }
+
+    /// A few whole vectors.
+    #[inline(always)]
+    fn run<const KEEP: bool>(
+        &self,
+        z: &[f32],
+        u: &[f32],
+        pulls: &mut [f32],
+        probabilities: &mut [f32],
+    ) -> EntryEval<Vector<S>> {
+        let s = self.s;
+        let zero = Vector::splat(s, 0.0);
+        let mut run = EntryEval { value: zero, pull: zero };
+        let mut pulls = pulls.chunks_exact_mut(S::LANES);
+        let mut probabilities = probabilities.chunks_exact_mut(S::LANES);
+        for (z, u) in z.chunks_exact(S::LANES).zip(u.chunks_exact(S::LANES)) {
+            let (z, u) = (Vector { s, v: s.load_f32(z) }, Vector { s, v: s.load_f32(u) });
+            let entry = self.frame.entry(z, u);
+            let eval = self.divergence.of_entry(&entry);
+            run = EntryEval { value: run.value + eval.value, pull: run.pull + eval.pull };
+            if KEEP && let (Some(pull), Some(p)) = (pulls.next(), probabilities.next()) {
+                s.store_f32(eval.pull.v, pull);
+                s.store_f32(entry.p().v, p);
+            }
+        }
+        run
+    }
 }
 
 /// What pulls and probabilities are multiplied by.
@@ -232,33 +290,56 @@ impl<L: Lanes> Kernel for Combine<'_, L> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { factors, pulls, probabilities, base, out, stream } = self;
-        let (of_pull, of_probability) = (Scaled::new(s, factors.pull), Scaled::new(s, factors.probability));
+        let by = [Scaled::new(s, factors.pull), Scaled::new(s, factors.probability)];
+        let width = S::LANES;
         let ahead = if stream { out.as_ptr().align_offset(64).min(out.len()) } else { 0 };
-        let vectors = (0..ahead).step_by(S::LANES).map(|i| i..(i + S::LANES).min(ahead));
-        let len = out.len();
-        let rest = (ahead..len).step_by(S::LANES).map(|i| i..(i + S::LANES).min(len));
-        for at in vectors.chain(rest) {
-            let mut gradient = s.add(
-                of_pull.of(s, load(s, &pulls[at.clone()])),
-                of_probability.of(s, load(s, &probabilities[at.clone()])),
-            );
-            if let Some(base) = base {
-                gradient = s.add(gradient, load(s, &base[at.clone()]));
+        let whole = (out.len() - ahead) / width * width;
+        let (head, body) = out.split_at_mut(ahead);
+        let (body, rest) = body.split_at_mut(whole);
+        let of_body = ahead..ahead + whole;
+        let kept = pulls[of_body.clone()]
+            .chunks_exact(width)
+            .zip(probabilities[of_body.clone()].chunks_exact(width));
+        match base {
+            None => {
+                for (out, (pull, p)) in body.chunks_exact_mut(width).zip(kept) {
+                    put(s, sum(s, &by, s.load_f32(pull), s.load_f32(p)), out, stream);
+                }
             }
-            let aligned = at.start >= ahead;
-            let out = &mut out[at];
-            if out.len() < S::LANES {
+            Some(base) => {
+                let base = base[of_body.clone()].chunks_exact(width);
+                for ((out, (pull, p)), base) in body.chunks_exact_mut(width).zip(kept).zip(base) {
+                    let gradient = s.add(sum(s, &by, s.load_f32(pull), s.load_f32(p)), s.load_f32(base));
+                    put(s, gradient, out, stream);
+                }
+            }
+        }
+        for (out, first) in [(head, 0), (rest, of_body.end)] {
+            for (i, out) in out.chunks_mut(width).enumerate() {
+                let at = first + i * width..first + i * width + out.len();
+                let (pull, p) = (&pulls[at.clone()], &probabilities[at.clone()]);
+                let (pull, p) = (f32::load_part(s, pull, 0.0), f32::load_part(s, p, 0.0));
+                let mut gradient = sum(s, &by, pull, p);
+                if let Some(base) = base {
+                    gradient = s.add(gradient, f32::load_part(s, &base[at], 0.0));
+                }
                 L::store_part(s, gradient, out);
-            } else if stream && aligned {
-                L::stream(s, gradient, out);
-            } else {
-                L::store(s, gradient, out);
             }
         }
         if stream {
             s.fence();
         }
     }
+}
+
+#[inline(always)]
+fn sum<S: Simd>(s: S, [of_pull, of_probability]: &[Scaled<S::V>; 2], pull: S::V, probability: S::V) -> S::V {
+    s.add(of_pull.of(s, pull), of_probability.of(s, probability))
+}
+
+#[inline(always)]
+fn put<S: Simd, L: Lanes>(s: S, v: S::V, out: &mut [L], stream: bool) {
+    if stream { L::stream(s, v, out) } else { L::store(s, v, out) }
 }
 
 /// A factor, and the least number that it makes a normal one of: see [`LOWEST`](crate::exp::LOWEST).
