@@ -2,7 +2,7 @@
 //!
 //! Training objectives for language models as functions of a token's probability, with exact analytic
 //! gradients. No `std`, no `unsafe`, generic over the float type, and no allocation but, with the feature
-//! `alloc`, for ranks that share a vocabulary and for summaries from hidden states.
+//! `alloc`, for ranks that share a vocabulary, for summaries from hidden states and for whole passes over listed columns.
 //!
 //! The whole system is three moves, and only the middle one knows the objective:
 //!

@@ -12,6 +12,8 @@ use num_traits::Float;
 /// (`ColumnBackend::top_k`, feature `alloc`), take [`weight`](Eaft::weight) of their logits, and give the weights to
 /// [`Batch::with_weights`](crate::Batch::with_weights) and any objective of the row.
 ///
+/// [`EntropyGated`](crate::EntropyGated) is the same of the whole row's entropy, in one pass.
+///
 /// **Domain.** `alpha` from 0, where every weight is 1, to 16; `divisor` from .01 to 100. The weight is at most
 /// `(ln k / divisor)^alpha`.
 ///

@@ -1,10 +1,10 @@
 //! What passes are of each other.
 
-use crate::inputs::{self, Matrix};
+use crate::inputs::{self, Matrix, Stream};
 use crate::oracle::{FLUSH, Grant};
 use tokenloss::columns::{ColumnBackend, ColumnLoss, Columns, Eaft, Sides, SoftLabels, SubsetMass};
 use tokenloss::cpu::Cpu;
-use tokenloss::{Batch, Evaluate, Logits, Nll, Outputs, Reduction, Shape};
+use tokenloss::{Batch, ClassMask, Evaluate, IGNORE_INDEX, LogitMap, Logits, Nll, Outputs, Reduction, Shape};
 
 /// One listed column with coefficient 1 is nll, on confident rows, too: at a margin of 80 in f32.
 #[test]
@@ -67,6 +67,39 @@ fn weights_of_entropies_in_two_calls() {
     let io = Logits::Read(&matrix.logits[..]);
     let totals = Cpu::new().evaluate(&Nll, Reduction::Sum, &batch, io, Outputs::default()).expect("finite");
     assert!(totals.weight_sum < rows as f64 && totals.loss_sum > 0.0);
+}
+
+/// Logits that are only read are copied some rows at a time: here in two parts, with a map, a mask and a weight of each row's own.
+#[test]
+fn losses_do_not_depend_on_the_way() {
+    let (rows, vocab) = (1100, 4099);
+    let mut s = Stream::new(5);
+    let logits: Vec<_> = (0..rows * vocab).map(|_| 8.0 * s.uniform()).collect();
+    let targets: Vec<_> = (0..rows as i32)
+        .map(|row| if row % 7 == 3 { IGNORE_INDEX } else { row * 3 % vocab as i32 })
+        .collect();
+    let ids: Vec<_> =
+        (0..rows as i32).flat_map(|row| [row * 3 % vocab as i32, (row * 3 + 1) % vocab as i32]).collect();
+    let (scales, weights): (Vec<_>, Vec<_>) = (0..rows).map(|_| (0.5 + s.uniform(), s.uniform())).unzip();
+    let mut words = vec![u32::MAX; rows * vocab.div_ceil(32)];
+    // No row may choose its class number 100 + row, which is no target and not listed.
+    for row in 0..rows {
+        let class = (row * 3 + 100) % vocab;
+        words[row * vocab.div_ceil(32) + class / 32] ^= 1 << (class % 32);
+    }
+    let map = LogitMap::default().with_scales(&scales).expect("scales").with_mask(ClassMask::per_row(&words));
+    let batch = Batch::new(Shape::new(rows, vocab).expect("a shape"), &targets).expect("a batch");
+    let batch = batch.with_weights(&weights).and_then(|batch| batch.with_map(map)).expect("a map");
+    let columns = Columns::new(batch.shape(), 2, &ids).expect("columns");
+    let (reduction, sides) = (Reduction::default(), Sides::default());
+    let loss = ColumnLoss { objective: &SubsetMass, reduction, columns: &columns, sides };
+    let (mut read, mut written) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
+    let totals = loss.evaluate(&Cpu::new(), &batch, Logits::Read(&logits), Some(&mut read)).expect("finite");
+    let mut dlogits = vec![0.0; logits.len()];
+    let io = Logits::OutOfPlace { logits: &logits, dlogits: &mut dlogits };
+    let again = loss.evaluate(&Cpu::new(), &batch, io, Some(&mut written)).expect("finite");
+    assert_eq!((totals, read), (again, written));
+    assert!(totals.loss() > 0.0 && totals.ignored == 157);
 }
 
 /// Without a gradient, or with an error before there is one, logits are as they were.
