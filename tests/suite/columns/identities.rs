@@ -72,7 +72,7 @@ fn weights_of_entropies_in_two_calls() {
 /// Logits that are only read are copied some rows at a time: here in two parts, with a map, a mask and a weight of each row's own.
 #[test]
 fn losses_do_not_depend_on_the_way() {
-    let (rows, vocab) = (1100, 4099);
+    let (rows, vocab) = (1100, 4099usize);
     let mut s = Stream::new(5);
     let logits: Vec<_> = (0..rows * vocab).map(|_| 8.0 * s.uniform()).collect();
     let targets: Vec<_> = (0..rows as i32)
