@@ -21,12 +21,18 @@ pub(crate) fn agree(objective: AnyToken, log_p: f32, one_minus_p: f32) -> Result
     let floor = f64::from(f32::MIN_POSITIVE);
     let crossing = if objective.name() == "unlikelihood" {
         let eps = f64::from(objective.parameters()[0]);
-        ulp * double.p().max(eps).min(double.one_minus_p + eps) * (1.0 + depth)
+        [ulp * double.p().max(eps).min(double.one_minus_p + eps) * (1.0 + depth), 0.0]
+    } else if objective.name() == "infosft" {
+        // The weight passes through 0 at its ceiling, where it is 1 less the ratio of two differences of logarithms.
+        let ceiling = f64::from(objective.parameters()[0]);
+        let (low, high) = ((1.0 - ceiling).ln().abs(), (ceiling / (1.0 - ceiling)).ln());
+        let weight = 4.0 * ulp * double.p() * (1.0 + (depth + double.one_minus_p.ln().abs() + low) / high);
+        [weight * depth, weight]
     } else {
-        0.0
+        [0.0; 2]
     };
     for (what, got, want, slack) in
-        [("loss", got.loss, want.loss, crossing), ("slope", got.slope, want.slope, 0.0)]
+        [("loss", got.loss, want.loss, crossing[0]), ("slope", got.slope, want.slope, crossing[1])]
     {
         let error = (f64::from(got) - want).abs();
         let close = error <= unit * want.abs() + slack + floor;
