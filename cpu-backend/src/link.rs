@@ -34,8 +34,8 @@ fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 fn horner<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {
     let mut sum = s.splat(c[N - 1]);
-    for c in c.into_iter().rev().skip(1) {
-        sum = s.mul_add(sum, x, s.splat(c));
+    for at in (0..N - 1).rev() {
+        sum = s.mul_add(sum, x, s.splat(c[at]));
     }
     sum
 }
@@ -63,6 +63,53 @@ pub(crate) fn ln_1p<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul_add(e, s.splat(LN_2_HI), rest)
 }
 
+/// A link in vectors. Methods and not closures, which would not be compiled for the kernel's instruction set.
+trait LinkLanes: Copy {
+    fn of<S: Simd>(self, s: S, z: S::V) -> S::V;
+}
+
+#[derive(Clone, Copy)]
+struct IdentityLanes;
+#[derive(Clone, Copy)]
+struct SoftcapLanes {
+    cap: f32,
+}
+#[derive(Clone, Copy)]
+struct StableMaxLanes;
+
+impl LinkLanes for IdentityLanes {
+    #[inline(always)]
+    fn of<S: Simd>(self, _: S, z: S::V) -> S::V {
+        z
+    }
+}
+
+impl LinkLanes for SoftcapLanes {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, z: S::V) -> S::V {
+        s.mul(s.splat(self.cap), tanh(s, s.mul(z, s.splat(1.0 / self.cap))))
+    }
+}
+
+impl LinkLanes for StableMaxLanes {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, z: S::V) -> S::V {
+        let size = ln_1p(s, abs(s, z));
+        // The sign of z; 0 where z is.
+        let negative = s.keep_unless_lt(size, s.sub(s.splat(0.0), z), s.splat(f32::MIN_POSITIVE));
+        s.sub(size, s.add(negative, negative))
+    }
+}
+
+/// `scale link(z)`, where NaN and the infinities stay what they are.
+#[inline(always)]
+fn scaled<S: Simd, F: LinkLanes>(s: S, z: S::V, link: F, scale: S::V) -> S::V {
+    let finite = s.max(z, s.splat(f32::MIN));
+    // 0 for a finite number, -infinity for itself, NaN for +infinity and NaN.
+    let special = s.sub(z, finite);
+    s.mul(scale, s.add(link.of(s, finite), special))
+}
+
 /// A row map where a slice of the row lies.
 #[derive(Clone, Copy)]
 pub(crate) struct Mapped<'a> {
@@ -78,17 +125,9 @@ impl Mapped<'_> {
     #[inline(always)]
     pub(crate) fn of<S: Simd, L: Lanes>(&self, s: S, z: &[L], start: usize, out: &mut [f32]) {
         match self.map.link {
-            Link::Softcap { cap } => {
-                let (inverse, cap) = (s.splat(1.0 / cap), s.splat(cap));
-                self.each(s, z, out, |z| s.mul(cap, tanh(s, s.mul(z, inverse))));
-            }
-            Link::StableMax => self.each(s, z, out, |z| {
-                let size = ln_1p(s, abs(s, z));
-                // The sign of z; 0 where z is.
-                let negative = s.keep_unless_lt(size, s.sub(s.splat(0.0), z), s.splat(f32::MIN_POSITIVE));
-                s.sub(size, s.add(negative, negative))
-            }),
-            _ => self.each(s, z, out, |z| z),
+            Link::Softcap { cap } => self.each(s, z, out, SoftcapLanes { cap }),
+            Link::StableMax => self.each(s, z, out, StableMaxLanes),
+            _ => self.each(s, z, out, IdentityLanes),
         }
         if let Some(mask) = self.map.mask {
             let first = self.first + start;
@@ -109,20 +148,16 @@ impl Mapped<'_> {
     }
 
     #[inline(always)]
-    fn each<S: Simd, L: Lanes>(&self, s: S, z: &[L], out: &mut [f32], of: impl Fn(S::V) -> S::V) {
-        let (scale, lowest) = (s.splat(self.map.scale), s.splat(f32::MIN));
-        let one = |z: S::V| {
-            let finite = s.max(z, lowest);
-            // 0 for a finite number, -infinity for itself, NaN for +infinity and NaN.
-            let special = s.sub(z, finite);
-            s.mul(scale, s.add(of(finite), special))
-        };
-        for (out, z) in out.chunks_mut(S::LANES).zip(z.chunks(S::LANES)) {
-            if z.len() == S::LANES {
-                s.store_f32(one(L::load(s, z)), out);
-            } else {
-                f32::store_part(s, one(L::load_part(s, z, 0.0)), out);
-            }
+    fn each<S: Simd, L: Lanes, F: LinkLanes>(&self, s: S, z: &[L], out: &mut [f32], link: F) {
+        let scale = s.splat(self.map.scale);
+        let whole = z.len() - z.len() % S::LANES;
+        let (vectors, rest) = z.split_at(whole);
+        let (out, out_rest) = out.split_at_mut(whole);
+        for (out, z) in out.chunks_exact_mut(S::LANES).zip(vectors.chunks_exact(S::LANES)) {
+            s.store_f32(scaled(s, L::load(s, z), link, scale), out);
+        }
+        if !rest.is_empty() {
+            f32::store_part(s, scaled(s, L::load_part(s, rest, 0.0), link, scale), out_rest);
         }
     }
 
