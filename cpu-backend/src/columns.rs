@@ -1,7 +1,7 @@
 //! Rows with listed columns, and the greatest columns of a row.
 
 use crate::Cpu;
-use crate::linear::{Chunk, Live, Plan, clear, parts, push_back, valid_rows};
+use crate::linear::{Chunk, Live, Plan, clear, is_pushed_back, parts, push_back, valid_rows};
 use rayon::prelude::*;
 use tokenloss_core::columns::{ColumnBackend, ColumnPartials, Columns};
 use tokenloss_core::{
@@ -41,14 +41,9 @@ impl ColumnBackend for Cpu {
         let plan = Plan::new(linear, options)?;
         let mut live = Vec::with_capacity(batch.valid());
         for row in valid_rows(batch) {
-            let (summary, norm) = (rests[row], partials.norm(row));
-            // NaN is above every tolerance.
-            let is_pushed_back = if summary.stats.is_valid() {
-                partials.is_live(row) && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
-            } else {
-                batch.non_finite() == NonFinite::NanRow
-            };
-            if is_pushed_back {
+            let summary = rests[row];
+            let (is_live, norm) = (partials.is_live(row), partials.norm(row));
+            if is_pushed_back(options, batch.non_finite(), &summary, is_live, norm) {
                 let of_rest = RowPartials { d_lse: partials.d_rests[row], ..RowPartials::default() };
                 live.push(Live { position: 0, row, summary, partials: of_rest });
             }

@@ -359,7 +359,6 @@ impl<V: Copy> Scaled<V> {
     /// `x` times the factor, and 0 where that would not be normal.
     #[inline(always)]
     fn of<S: Simd<V = V>>(&self, s: S, x: V) -> V {
-        let absolute = s.max(x, s.sub(s.splat(0.0), x));
-        s.mul(s.keep_unless_lt(x, absolute, self.least), self.factor)
+        s.mul(s.keep_unless_lt(x, s.abs(x), self.least), self.factor)
     }
 }

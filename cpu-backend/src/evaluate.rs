@@ -127,7 +127,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     }
 
     fn mapped(&self, row: usize, target: usize) -> Option<Mapped<'_>> {
-        self.batch.row_map(row).map(|map| Mapped { map, first: 0, target: Some(target) })
+        Mapped::new(self.batch, row, 0, Some(target))
     }
 
     fn judge(&self, row: usize, summary: RowSummary<f64>) -> Judged {
@@ -206,7 +206,7 @@ fn push_back<L: Lanes>(
         match batch.target(row) {
             Some(_) if !summary.stats.is_valid() => io.fill(L::from_f32(f32::NAN)),
             Some(target) if partials.is_live() => {
-                let map = batch.row_map(row).map(|map| Mapped { map, first: 0, target: Some(target) });
+                let map = Mapped::new(batch, row, 0, Some(target));
                 level.run(PushBack { row: io, target: Some(target), summary, partials, map });
             }
             _ => io.fill(L::from_f32(0.0)),

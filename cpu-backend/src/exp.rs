@@ -41,22 +41,28 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V, digits: Digits) -> S::V {
     let n = s.sub(s.mul_add(x, s.splat(core::f32::consts::LOG2_E), magic), magic);
     let reduced = |step: f32, x: S::V| s.mul_add(n, s.splat(-step), x);
     let p = if digits == Digits::Half && S::FUSED {
-        horner(s, reduced(core::f32::consts::LN_2, x), HALF)
+        with_tangent(s, reduced(core::f32::consts::LN_2, x), HALF)
     } else {
-        horner(s, reduced(LN_2_LO, reduced(LN_2_HI, x)), FULL)
+        with_tangent(s, reduced(LN_2_LO, reduced(LN_2_HI, x)), FULL)
     };
     s.scale_unless_lt(p, n, x, s.splat(LOWEST))
 }
 
-/// `1 + r + r^2 q(r)`; an array by value, so that the loop is unrolled.
+/// `1 + r + r^2 q(r)`
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(s: S, r: S::V, q: [f32; N]) -> S::V {
-    let mut p = s.splat(q[N - 1]);
-    for c in (0..N - 1).rev() {
-        p = s.mul_add(p, r, s.splat(q[c]));
-    }
+fn with_tangent<S: Simd, const N: usize>(s: S, r: S::V, q: [f32; N]) -> S::V {
     let one = s.splat(1.0);
-    s.mul_add(s.mul_add(p, r, one), r, one)
+    s.mul_add(s.mul_add(polynomial(s, r, q), r, one), r, one)
+}
+
+/// `c_0 + c_1 x + c_2 x^2 ..` by Horner's rule; an array by value, so that the loop is unrolled.
+#[inline(always)]
+pub(crate) fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {
+    let mut sum = s.splat(c[N - 1]);
+    for at in (0..N - 1).rev() {
+        sum = s.mul_add(sum, x, s.splat(c[at]));
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -35,21 +35,20 @@ pub(crate) fn valid_rows(batch: &Batch<'_>) -> Vec<usize> {
     (0..batch.shape().rows()).filter(|&row| batch.target(row).is_some()).collect()
 }
 
-/// Whether a row that is not ignored is pushed back: it is live by its own partials, and reaches the tolerance by those
-/// that enter the gradient.
-fn is_pushed_back(
+/// Whether a row that is not ignored is pushed back: it is live by its own partials, and the norm of those that enter the
+/// gradient reaches the tolerance.
+pub(crate) fn is_pushed_back(
     options: &LinearOptions,
     non_finite: NonFinite,
     summary: &RowSummary<f64>,
-    own: &RowPartials<f64>,
-    entering: &RowPartials<f64>,
+    is_live: bool,
+    norm: f64,
 ) -> bool {
     if !summary.stats.is_valid() {
         return non_finite == NonFinite::NanRow;
     }
-    let norm = entering.norm_bound(summary);
     // NaN is above every tolerance.
-    own.is_live() && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
+    is_live && (norm >= f64::from(options.row_tolerance) || norm.is_nan())
 }
 
 /// Parts of all rows: no gradient.
@@ -137,7 +136,8 @@ impl LinearBackend for Cpu {
         let is_bad = |row: usize| batch.target(row).is_some() && !summaries[row].stats.is_valid();
         for row in valid_rows(batch) {
             let (summary, partials) = (summaries[row], partials[row]);
-            if is_pushed_back(options, batch.non_finite(), &summary, &partials, &partials) {
+            let (is_live, norm) = (partials.is_live(), partials.norm_bound(&summary));
+            if is_pushed_back(options, batch.non_finite(), &summary, is_live, norm) {
                 live.push(Live { position: 0, row, summary, partials });
             }
         }
@@ -249,7 +249,8 @@ impl<O: RowObjective> Call<'_, O> {
         for (position, &row) in rows.iter().enumerate() {
             let Judged { summary, partials, .. } = self.judged[row];
             let scaled = partials.scaled(scale);
-            if is_pushed_back(self.options, self.batch.non_finite(), &summary, &partials, &scaled) {
+            let (is_live, norm) = (partials.is_live(), scaled.norm_bound(&summary));
+            if is_pushed_back(self.options, self.batch.non_finite(), &summary, is_live, norm) {
                 live.push(Live { position, row, summary, partials: scaled });
             }
         }

@@ -1,14 +1,8 @@
 //! What logits are taken for, a vector at a time.
 
-use crate::exp::{Digits, exp};
+use crate::exp::{Digits, exp, polynomial};
 use crate::simd::{Lanes, Simd};
-use tokenloss_core::{Link, RowMap};
-
-/// `max(x, -x)`; NaN stays NaN.
-#[inline(always)]
-fn abs<S: Simd>(s: S, x: S::V) -> S::V {
-    s.max(s.sub(s.splat(0.0), x), x)
-}
+use tokenloss_core::{Batch, Link, RowMap};
 
 /// `tanh(x)`, an odd rational function of degree 13 over 6 up to 7.9, where the rest rounds to 1: at most 5 ULP.
 #[inline(always)]
@@ -27,17 +21,8 @@ fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let low = s.max(x, s.splat(-LAST));
     let x = s.sub(s.splat(0.0), s.max(s.sub(s.splat(0.0), low), s.splat(-LAST)));
     let square = s.mul(x, x);
-    let top = s.mul(x, horner(s, square, NUMERATOR));
-    s.div(top, horner(s, square, DENOMINATOR))
-}
-
-#[inline(always)]
-fn horner<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {
-    let mut sum = s.splat(c[N - 1]);
-    for at in (0..N - 1).rev() {
-        sum = s.mul_add(sum, x, s.splat(c[at]));
-    }
-    sum
+    let top = s.mul(x, polynomial(s, square, NUMERATOR));
+    s.div(top, polynomial(s, square, DENOMINATOR))
 }
 
 /// `ln(1 + x)` for `x` from 0 to the greatest float.
@@ -57,7 +42,7 @@ pub(crate) fn ln_1p<S: Simd>(s: S, x: S::V) -> S::V {
     // (m - 1) is exact, m being within a factor of two of 1.
     let ratio = s.div(s.sub(m, one), s.add(m, one));
     let square = s.mul(ratio, ratio);
-    let tail = s.mul(s.mul(ratio, square), horner(s, square, SERIES));
+    let tail = s.mul(s.mul(ratio, square), polynomial(s, square, SERIES));
     let ln_m = s.add(tail, s.add(ratio, ratio));
     let rest = s.add(s.div(lost, sum), s.mul_add(e, s.splat(LN_2_LO), ln_m));
     s.mul_add(e, s.splat(LN_2_HI), rest)
@@ -94,7 +79,7 @@ impl LinkLanes for SoftcapLanes {
 impl LinkLanes for StableMaxLanes {
     #[inline(always)]
     fn of<S: Simd>(self, s: S, z: S::V) -> S::V {
-        let size = ln_1p(s, abs(s, z));
+        let size = ln_1p(s, s.abs(z));
         // The sign of z; 0 where z is.
         let negative = s.keep_unless_lt(size, s.sub(s.splat(0.0), z), s.splat(f32::MIN_POSITIVE));
         s.sub(size, s.add(negative, negative))
@@ -120,7 +105,12 @@ pub(crate) struct Mapped<'a> {
     pub(crate) target: Option<usize>,
 }
 
-impl Mapped<'_> {
+impl<'a> Mapped<'a> {
+    /// Of a row of a batch, if that has a map.
+    pub(crate) fn new(batch: &Batch<'a>, row: usize, first: usize, target: Option<usize>) -> Option<Self> {
+        batch.row_map(row).map(|map| Self { map, first, target })
+    }
+
     /// What the elements from `start` on are taken for, into `out`.
     #[inline(always)]
     pub(crate) fn of<S: Simd, L: Lanes>(&self, s: S, z: &[L], start: usize, out: &mut [f32]) {
@@ -167,12 +157,12 @@ impl Mapped<'_> {
         let one = s.splat(1.0);
         match self.map.link {
             Link::Softcap { cap } => {
-                let x = abs(s, s.mul(z, s.splat(1.0 / cap)));
+                let x = s.abs(s.mul(z, s.splat(1.0 / cap)));
                 let e = exp(s, s.sub(s.splat(0.0), s.add(x, x)), Digits::Full);
                 let root = s.add(one, e);
                 s.div(s.mul(s.splat(4.0), e), s.mul(root, root))
             }
-            Link::StableMax => s.div(one, s.add(one, abs(s, z))),
+            Link::StableMax => s.div(one, s.add(one, s.abs(z))),
             _ => one,
         }
     }

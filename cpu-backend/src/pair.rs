@@ -325,14 +325,13 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> EvaluatePair<O, D> for Cpu {
         teacher.check(batch.shape())?;
         outputs.check(batch.shape().rows())?;
         let bytes = batch.shape().elements() * E::DTYPE.bytes();
-        let wanted = if outputs.outputs.entropy.is_some() { Detail::Entropy } else { Detail::Target };
         let pass = Pass {
             level: self.level(),
             batch,
             objective,
             distillation,
             scale: reduction.scale(batch.valid(), 0),
-            detail: objective.detail().max(wanted),
+            detail: objective.detail().max(outputs.outputs.detail()),
             stream: matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES,
         };
         match E::any(logits) {

@@ -47,6 +47,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater; `b` if either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// NaN stays NaN.
+    #[inline(always)]
+    fn abs(self, x: Self::V) -> Self::V {
+        self.max(self.sub(self.splat(0.0), x), x)
+    }
     /// `x 2^n` for integral `n` where `a >= b`, 0 where `a < b`, NaN where `x` or `a` is. Where `a >= b`, `x` and
     /// the result must be normal; elsewhere both may be anything.
     fn scale_unless_lt(self, x: Self::V, n: Self::V, a: Self::V, b: Self::V) -> Self::V;

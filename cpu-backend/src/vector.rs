@@ -1,6 +1,6 @@
 //! A vector as a [`Number`]: what divergences are computed with.
 
-use crate::exp::{Digits, LOWEST, exp};
+use crate::exp::{Digits, LOWEST, exp, polynomial};
 use crate::simd::Simd;
 use core::ops::{Add, Div, Mul, Neg, Sub};
 use tokenloss_core::Number;
@@ -32,11 +32,7 @@ impl<S: Simd> Vector<S> {
 
     #[inline(always)]
     fn horner<const N: usize>(self, coefficients: [f32; N]) -> Self {
-        let mut sum = self.like(coefficients[N - 1]);
-        for c in (0..N - 1).rev() {
-            sum = sum.mul_add(self, self.like(coefficients[c]));
-        }
-        sum
+        self.of(polynomial(self.s, self.v, coefficients))
     }
 }
 

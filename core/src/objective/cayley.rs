@@ -1,5 +1,5 @@
-use super::cast;
-use crate::{Detail, RowEval, RowObjective, RowPartials, RowSummary};
+use super::{cast, power};
+use crate::{Detail, RowEval, RowObjective, RowPartials, RowSummary, TokenEval};
 use num_traits::Float;
 
 /// The power family with an exponent that each row sets by its own p and the batch by its mean p. No gradient flows
@@ -44,14 +44,13 @@ impl Cayley {
 impl RowObjective for Cayley {
     #[inline]
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
-        let slope = -(self.alpha(row) * row.target.log_p).exp();
-        RowEval { loss: self.held_row(row, row), partials: RowPartials::of_slope(slope), kept: true }
+        let TokenEval { loss, slope, kept } = power(self.alpha(row), row.target.log_p);
+        RowEval { loss, partials: RowPartials::of_slope(slope), kept }
     }
 
     #[inline]
     fn held_row<T: Float>(&self, frozen: &RowSummary<T>, live: &RowSummary<T>) -> T {
-        let alpha = self.alpha(frozen);
-        -(alpha * live.target.log_p).exp_m1() / alpha
+        power(self.alpha(frozen), live.target.log_p).loss
     }
 
     fn detail(&self) -> Detail {

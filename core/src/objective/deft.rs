@@ -1,4 +1,5 @@
-use crate::{RowEval, RowObjective, RowPartials, RowSummary};
+use super::power;
+use crate::{RowEval, RowObjective, RowPartials, RowSummary, TokenEval};
 use num_traits::Float;
 
 /// DEFT: the power family with an exponent that each row sets by how concentrated its distribution is. No gradient flows
@@ -34,13 +35,12 @@ pub const Deft: Deft = Deft {};
 impl RowObjective for Deft {
     #[inline]
     fn of_row<T: Float>(&self, row: &RowSummary<T>) -> RowEval<T> {
-        let slope = -(row.stats.sum_p_squared() * row.target.log_p).exp();
-        RowEval { loss: self.held_row(row, row), partials: RowPartials::of_slope(slope), kept: true }
+        let TokenEval { loss, slope, kept } = power(row.stats.sum_p_squared(), row.target.log_p);
+        RowEval { loss, partials: RowPartials::of_slope(slope), kept }
     }
 
     #[inline]
     fn held_row<T: Float>(&self, frozen: &RowSummary<T>, live: &RowSummary<T>) -> T {
-        let alpha = frozen.stats.sum_p_squared();
-        -(alpha * live.target.log_p).exp_m1() / alpha
+        power(frozen.stats.sum_p_squared(), live.target.log_p).loss
     }
 }

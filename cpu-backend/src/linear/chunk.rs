@@ -344,8 +344,7 @@ fn mapped<'a, E: Element>(
     block: &Range<usize>,
     target: Option<usize>,
 ) -> Option<Mapped<'a>> {
-    let map = linear.batch().row_map(row)?;
-    Some(Mapped { map, first: linear.columns().start + block.start, target })
+    Mapped::new(linear.batch(), row, linear.columns().start + block.start, target)
 }
 
 /// What a block knows of a row, in the block's own columns.
