@@ -416,6 +416,25 @@ macro_rules! for_each_objective {
     };
 }
 
+/// [`Listed`] for one line; for a wrapper, with what it is around.
+macro_rules! listed_as {
+    ($kind:literal $module:ident [$type:ty $(, $inner:ident)?] {
+        $($param:ident: $default:literal, $min:literal..=$max:literal);*
+    } $source:literal) => {
+        impl$(<$inner>)? $crate::Listed for $type {
+            const NAME: &'static str = stringify!($module);
+            const KIND: &'static str = $kind;
+            const SOURCE: &'static str = $source;
+            const PARAMETERS: &'static [$crate::Parameter] = &[$($crate::Parameter {
+                name: stringify!($param), default: $default, min: $min, max: $max,
+            }),*];
+            fn parameters(&self) -> [f32; $crate::MAX_PARAMETERS] {
+                $crate::objective::padded([$(self.$param),*])
+            }
+        }
+    };
+}
+
 /// Modules, constructors and [`Listed`] for the lines of a kind.
 macro_rules! listed {
     ($kind:literal $($module:ident $type:ident {
@@ -439,17 +458,7 @@ macro_rules! listed {
                 }
             }
 
-            impl $crate::Listed for $type {
-                const NAME: &'static str = stringify!($module);
-                const KIND: &'static str = $kind;
-                const SOURCE: &'static str = $source;
-                const PARAMETERS: &'static [$crate::Parameter] = &[$($crate::Parameter {
-                    name: stringify!($param), default: $default, min: $min, max: $max,
-                }),*];
-                fn parameters(&self) -> [f32; $crate::MAX_PARAMETERS] {
-                    $crate::objective::padded([$(self.$param),*])
-                }
-            }
+            listed_as! { $kind $module [$type] { $($param: $default, $min..=$max);* } $source }
         )*
     };
 }
@@ -578,17 +587,7 @@ macro_rules! declare_gates {
         mod $module;
         pub use $module::$type;
 
-        impl<O> Listed for $type<O> {
-            const NAME: &'static str = stringify!($module);
-            const KIND: &'static str = "gate";
-            const SOURCE: &'static str = $source;
-            const PARAMETERS: &'static [Parameter] = &[$(Parameter {
-                name: stringify!($param), default: $default, min: $min, max: $max,
-            }),*];
-            fn parameters(&self) -> [f32; MAX_PARAMETERS] {
-                padded([$(self.$param),*])
-            }
-        }
+        listed_as! { "gate" $module [$type<O>, O] { $($param: $default, $min..=$max);* } $source }
     )* };
 }
 for_each_objective!(gates, declare_gates);

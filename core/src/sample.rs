@@ -103,7 +103,11 @@ macro_rules! declare_samples {
     ($($lines:tt)*) => { listed! { "sample" $($lines)* } };
 }
 for_each_objective!(samples, declare_samples);
-for_each_objective!(spectra, declare_samples);
+
+macro_rules! declare_spectra {
+    ($($lines:tt)*) => { listed! { "spectrum" $($lines)* } };
+}
+for_each_objective!(spectra, declare_spectra);
 
 macro_rules! declare_penalties {
     ($($module:ident $type:ident {
@@ -132,17 +136,7 @@ macro_rules! declare_penalties {
             }
         }
 
-        impl<S> crate::Listed for $type<S> {
-            const NAME: &'static str = stringify!($module);
-            const KIND: &'static str = "penalty";
-            const SOURCE: &'static str = $source;
-            const PARAMETERS: &'static [crate::Parameter] = &[$(crate::Parameter {
-                name: stringify!($param), default: $default, min: $min, max: $max,
-            }),*];
-            fn parameters(&self) -> [f32; crate::MAX_PARAMETERS] {
-                crate::objective::padded([$(self.$param),*])
-            }
-        }
+        listed_as! { "penalty" $module [$type<S>, S] { $($param: $default, $min..=$max);* } $source }
     )* };
 }
 for_each_objective!(penalties, declare_penalties);

@@ -35,20 +35,8 @@ pub enum SpecError<'a> {
 impl fmt::Display for SpecError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(name) => {
-                write!(f, "objective: no objective is called '{name}', expected ")?;
-                for name in AnyToken::NAMES {
-                    write!(f, "{name}, ")?;
-                }
-                write!(f, "{} or a key of the paper's code", GATE)
-            }
-            Self::UnknownTerm(name) => {
-                write!(f, "objective: no objective is called '{name}', expected ")?;
-                for name in AnyToken::NAMES.iter().chain(AnyRow::NAMES) {
-                    write!(f, "{name}, ")?;
-                }
-                write!(f, "{GATE} or a key of the paper's code")
-            }
+            Self::Unknown(name) => write_unknown(f, name, &[]),
+            Self::UnknownTerm(name) => write_unknown(f, name, AnyRow::NAMES),
             Self::Parameter { objective, parameter } => {
                 write!(f, "objective: {objective} has no parameter '{parameter}'")?;
                 let known = if *objective == GATE {
@@ -73,6 +61,13 @@ impl fmt::Display for SpecError<'_> {
             Self::Domain(error) => error.fmt(f),
         }
     }
+}
+
+/// What may stand where a name is not known: a token objective, or one of `more`.
+fn write_unknown(f: &mut fmt::Formatter<'_>, name: &str, more: &[&str]) -> fmt::Result {
+    write!(f, "objective: no objective is called '{name}', expected ")?;
+    AnyToken::NAMES.iter().chain(more).try_for_each(|name| write!(f, "{name}, "))?;
+    write!(f, "{GATE} or a key of the paper's code")
 }
 
 impl core::error::Error for SpecError<'_> {}
