@@ -1,6 +1,7 @@
 //! Divergences: every one of the list, over its domain.
 
 use crate::draw::cases;
+use crate::golden::number;
 use proptest::prelude::*;
 use serde_json::Value;
 use tokenloss_core::divergence::{
@@ -445,10 +446,6 @@ fn objective_and_divergence_add_up() {
     }
     let (_, loss, divergence, _) = run(false, true, &anchor);
     near(loss, f64::from(0.1f32) * divergence);
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_str().expect("a text").parse().expect("a number")
 }
 
 #[test]

@@ -58,29 +58,33 @@ pub(crate) fn objective() -> impl Strategy<Value = Objective> {
     prop_oneof![2 => token().prop_map(Objective::Token), 1 => gated()]
 }
 
-/// Each listed objective at the ends, the default and two points inside the domain of each parameter.
-pub(crate) fn sampled() -> Vec<AnyToken> {
-    let mut all = Vec::new();
-    for name in AnyToken::NAMES {
-        let parameters = AnyToken::parameters_of(name).unwrap();
-        let mut settings = vec![[0.0f32; MAX_PARAMETERS]];
-        for (at, parameter) in parameters.iter().enumerate() {
-            let Parameter { min, max, default, .. } = *parameter;
-            let values = [min, default, max, min + 0.05 * (max - min), min + 0.6 * (max - min)];
-            settings = settings
-                .iter()
-                .flat_map(|setting| {
-                    values.iter().map(move |value| {
-                        let mut setting = *setting;
-                        setting[at] = *value;
-                        setting
-                    })
+/// The ends, the default and two points inside the domain of each parameter, in every combination.
+pub(crate) fn settings(parameters: &[Parameter]) -> Vec<[f32; MAX_PARAMETERS]> {
+    let mut settings = vec![[0.0f32; MAX_PARAMETERS]];
+    for (at, parameter) in parameters.iter().enumerate() {
+        let Parameter { min, max, default, .. } = *parameter;
+        let values = [min, default, max, min + 0.05 * (max - min), min + 0.6 * (max - min)];
+        settings = settings
+            .iter()
+            .flat_map(|setting| {
+                values.iter().map(move |value| {
+                    let mut setting = *setting;
+                    setting[at] = *value;
+                    setting
                 })
-                .collect();
-        }
-        all.extend(settings.into_iter().map(|s| AnyToken::with_parameters(name, s).unwrap().unwrap()));
+            })
+            .collect();
     }
-    all
+    settings
+}
+
+/// Each listed objective at these settings.
+pub(crate) fn sampled() -> Vec<AnyToken> {
+    let of = |name: &&'static str| {
+        let settings = settings(AnyToken::parameters_of(name).unwrap());
+        settings.into_iter().map(|values| AnyToken::with_parameters(name, values).unwrap().unwrap())
+    };
+    AnyToken::NAMES.iter().flat_map(of).collect()
 }
 
 /// A spec, parsed; for tests that name their objectives.

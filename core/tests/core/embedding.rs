@@ -2,7 +2,8 @@
 
 use crate::difference::derivative;
 use crate::draw::{cases, within};
-use crate::score::{for_all, numbers, says};
+use crate::listed::{self, Build, number, numbers};
+use crate::score::{for_all, says};
 use num_traits::Float;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -11,8 +12,6 @@ use std::fmt::Debug;
 use tokenloss_core::embedding::*;
 use tokenloss_core::score::{BinaryCrossEntropy, ScoreObjective};
 use tokenloss_core::{Error, IGNORE_INDEX, Listed, Nll, RowObjective, for_each_objective, reference};
-
-type Build<O> = fn(&[f32]) -> Result<O, Error>;
 
 /// Every suite for every line of the list.
 macro_rules! suites {
@@ -581,10 +580,6 @@ fn vectors() -> Value {
     serde_json::from_str(include_str!("../../golden/embedding.json")).expect("the file is JSON")
 }
 
-fn number(value: &Value) -> f64 {
-    value.as_f64().or_else(|| value.as_str()?.parse().ok()).expect("a number")
-}
-
 fn integers<T: TryFrom<i64, Error: Debug>>(value: &Value) -> Vec<T> {
     let integer = |x: &Value| x.as_i64().expect("an integer").try_into().expect("in range");
     value.as_array().expect("an array").iter().map(integer).collect()
@@ -683,26 +678,9 @@ fn domains<O>(build: Build<O>)
 where
     O: SimilarityObjective + Listed + Debug,
 {
-    let defaults: Vec<f32> = O::PARAMETERS.iter().map(|parameter| parameter.default).collect();
-    for (at, parameter) in O::PARAMETERS.iter().enumerate() {
-        let with = |value: f32| {
-            let mut values = defaults.clone();
-            values[at] = value;
-            build(&values)
-        };
-        for inside in [parameter.min, parameter.max, parameter.default] {
-            assert_eq!(with(inside).unwrap().parameters()[at], inside);
-        }
-        for outside in [parameter.min.next_down(), parameter.max.next_up(), f32::NAN, f32::NEG_INFINITY] {
-            let error = with(outside).unwrap_err();
-            assert!(
-                matches!(error, Error::Parameter { objective, parameter: p, .. } if objective == O::NAME && p == parameter.name),
-                "{error}"
-            );
-        }
-    }
+    listed::domains(build);
     assert_eq!(O::KIND, "embedding");
-    let objective = build(&defaults).unwrap();
+    let objective = build(&listed::defaults::<O>()).unwrap();
     let pairs = Pairs::diagonal(2).unwrap();
     let run = |values: &[f64], d: usize| evaluate(&objective, &pairs, values, &mut vec![7.0; d]);
     says(run(&[0.5; 3], 4), "similarities: expected 4 values, got 3");

@@ -8,7 +8,7 @@ fn golden() -> Value {
 }
 
 /// Numbers are texts, so that their rounding is ours and not a JSON parser's.
-fn number(value: &Value) -> f64 {
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_str().expect("a text").parse().expect("a number")
 }
 

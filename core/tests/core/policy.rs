@@ -6,6 +6,7 @@ mod judged;
 
 use crate::difference::derivative;
 use crate::draw::{cases, within};
+use crate::listed::{Build, domains, ends_of, number, numbers};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
@@ -13,8 +14,6 @@ use std::fmt::Debug;
 use tokenloss_core::policy::{self, *};
 use tokenloss_core::sequence::Sequences;
 use tokenloss_core::{AnyToken, Error, Listed, Segments, TokenObjective, for_each_objective};
-
-type Build<O> = fn(&[f32]) -> Result<O, Error>;
 
 /// Every suite for every line of the list.
 macro_rules! suites {
@@ -332,39 +331,6 @@ fn extremes<O: PolicyObjective + Listed + Debug>(build: Build<O>) {
             }
         }
     }
-}
-
-/// Every combination of the ends and the defaults of the parameters.
-fn ends_of<O: Listed>() -> Vec<Vec<f32>> {
-    O::PARAMETERS.iter().fold(vec![vec![]], |all, parameter| {
-        let with =
-            |value: f32| all.iter().map(move |values: &Vec<f32>| [values.as_slice(), &[value]].concat());
-        [parameter.min, parameter.default, parameter.max].into_iter().flat_map(with).collect()
-    })
-}
-
-fn domains<O: Listed + Debug>(build: Build<O>) {
-    for values in ends_of::<O>() {
-        build(&values).unwrap();
-    }
-    for (at, parameter) in O::PARAMETERS.iter().enumerate() {
-        for outside in [parameter.min.next_down(), parameter.max.next_up(), f32::NAN] {
-            let mut values: Vec<f32> = O::PARAMETERS.iter().map(|parameter| parameter.default).collect();
-            values[at] = outside;
-            let error = build(&values).unwrap_err().to_string();
-            let start = format!("{}: {} = {outside} lies outside its domain", O::NAME, parameter.name);
-            assert!(error.starts_with(&start), "{error}");
-        }
-    }
-}
-
-/// Numbers are texts, so that their rounding is ours and not a JSON parser's.
-fn number(value: &Value) -> f64 {
-    value.as_str().map_or_else(|| value.as_f64(), |text| text.parse().ok()).expect("a number")
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().expect("a list").iter().map(number).collect()
 }
 
 fn golden<O: PolicyObjective + Listed + Debug>(build: Build<O>) {

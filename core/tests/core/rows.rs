@@ -1,6 +1,7 @@
 //! The row objectives: their gradients are differences of their losses, for everything in the list and for sums.
 
 use crate::draw::{cases, objective, row, within};
+use crate::golden::number;
 use proptest::prelude::*;
 use serde_json::Value;
 use tokenloss_core::{
@@ -332,10 +333,6 @@ fn domains_end_where_they_are_declared_to() {
             }
         }
     }
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_str().expect("a text").parse().expect("a number")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::difference::derivative;
 use crate::draw::{cases, within};
+use crate::listed::{self, Build, numbers};
 use num_traits::Float;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -9,8 +10,6 @@ use serde_json::Value;
 use std::fmt::Debug;
 use tokenloss_core::score::*;
 use tokenloss_core::{Denominator, Error, Listed, Reduction, Totals, for_each_objective};
-
-type Build<O> = fn(&[f32]) -> Result<O, Error>;
 
 /// Every suite for every line of the list.
 macro_rules! suites {
@@ -321,11 +320,6 @@ where
     of::<f64, O, S, N>(build);
 }
 
-pub(crate) fn numbers(value: &Value) -> Vec<f64> {
-    let number = |x: &Value| x.as_f64().or_else(|| x.as_str()?.parse().ok()).expect("a number");
-    value.as_array().expect("an array").iter().map(number).collect()
-}
-
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../golden/score.json")).expect("the file is JSON")
 }
@@ -373,27 +367,10 @@ fn domains<O, const S: usize, const N: usize>(build: Build<O>)
 where
     O: ScoreObjective<S, N> + Listed + Debug,
 {
-    let defaults: Vec<f32> = O::PARAMETERS.iter().map(|parameter| parameter.default).collect();
-    for (at, parameter) in O::PARAMETERS.iter().enumerate() {
-        let with = |value: f32| {
-            let mut values = defaults.clone();
-            values[at] = value;
-            build(&values)
-        };
-        for inside in [parameter.min, parameter.max, parameter.default] {
-            assert_eq!(with(inside).unwrap().parameters()[at], inside);
-        }
-        for outside in [parameter.min.next_down(), parameter.max.next_up(), f32::NAN, f32::NEG_INFINITY] {
-            let error = with(outside).unwrap_err();
-            assert!(
-                matches!(error, Error::Parameter { objective, parameter: p, .. } if objective == O::NAME && p == parameter.name),
-                "{error}"
-            );
-        }
-    }
+    listed::domains(build);
     assert_eq!(O::KIND, "score");
     // Every input of the batch is checked by its name.
-    let objective = build(&defaults).unwrap();
+    let objective = build(&listed::defaults::<O>()).unwrap();
     let (of_scores, of_targets) = O::inputs();
     let good: Vec<[f64; 2]> = of_scores.iter().chain(&of_targets).map(|_| [1.0; 2]).collect();
     for (k, input) in of_scores.iter().chain(&of_targets).enumerate() {

@@ -1,7 +1,8 @@
 //! The tracker of single-stream policy optimisation.
 
-use super::{golden_file, number};
+use super::golden_file;
 use crate::draw::cases;
+use crate::listed::number;
 use proptest::prelude::*;
 use tokenloss_core::advantage::Spo;
 

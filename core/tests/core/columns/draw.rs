@@ -1,33 +1,14 @@
 //! What tests draw from: rows, sides of every kind, and the list.
 
 use super::Drawn;
+use crate::draw::settings;
 use proptest::prelude::*;
 use tokenloss_core::columns::{self, ColumnObjective, SideKind, Topk};
-use tokenloss_core::{Listed, MAX_PARAMETERS, Parameter, divergence, for_each_objective};
+use tokenloss_core::{Listed, MAX_PARAMETERS, divergence, for_each_objective};
 
 /// What is done with every objective of the list.
 pub(super) trait Visit {
     fn visit<O: ColumnObjective>(&mut self, name: &str, objective: &O);
-}
-
-/// The parameters at the ends, the default and two points inside of each domain.
-pub(super) fn settings(parameters: &[Parameter]) -> Vec<[f32; MAX_PARAMETERS]> {
-    let mut settings = vec![[0.0f32; MAX_PARAMETERS]];
-    for (at, parameter) in parameters.iter().enumerate() {
-        let Parameter { min, max, default, .. } = *parameter;
-        let values = [default, min, max, min + 0.05 * (max - min), min + 0.6 * (max - min)];
-        settings = settings
-            .iter()
-            .flat_map(|setting| {
-                values.iter().map(move |value| {
-                    let mut setting = *setting;
-                    setting[at] = *value;
-                    setting
-                })
-            })
-            .collect();
-    }
-    settings
 }
 
 macro_rules! visit_all {

@@ -2,6 +2,7 @@
 
 use super::draw::{self, Visit};
 use super::{Drawn, evaluate};
+use crate::golden::number;
 use serde_json::Value;
 use tokenloss_core::columns::{ColumnObjective, Eaft, SideKind};
 use tokenloss_core::{MAX_PARAMETERS, for_each_objective};
@@ -12,10 +13,6 @@ fn golden() -> Value {
 
 fn entries(kind: &str) -> Vec<Value> {
     golden()[kind].as_array().unwrap().clone()
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_str().expect("a text").parse().expect("a number")
 }
 
 fn numbers(value: &Value) -> Vec<f64> {

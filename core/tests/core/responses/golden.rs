@@ -1,6 +1,7 @@
 //! Golden vectors of `core/golden/responses.py`, which knows the formulas and nothing of ours.
 
 use super::{Line, all, condition, numbers};
+use crate::golden::number;
 use serde_json::Value;
 use tokenloss_core::MAX_PARAMETERS;
 use tokenloss_core::sequence::Response;
@@ -9,10 +10,6 @@ fn golden() -> Vec<Value> {
     let file: Value =
         serde_json::from_str(include_str!("../../../golden/responses.json")).expect("the file is JSON");
     file["entries"].as_array().expect("a list").clone()
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_str().expect("a text").parse().expect("a number")
 }
 
 fn list(value: &Value) -> Vec<f64> {

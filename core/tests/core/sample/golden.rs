@@ -1,16 +1,12 @@
 //! Golden vectors of `core/golden/sample.py`, which knows the formulas and nothing of ours.
 
 use super::families::{Case, families};
+use crate::golden::number;
 use serde_json::Value;
 use tokenloss_core::sample::*;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../../../golden/sample.json")).expect("the file is JSON")
-}
-
-/// Numbers are texts, so that their rounding is ours and not a JSON parser's.
-fn number(value: &Value) -> f64 {
-    value.as_str().expect("a text").parse().expect("a number")
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
