@@ -3,9 +3,11 @@
 //!
 //! `cargo bench -p tokenloss --bench divergences` prints the median of interleaved rounds and their ratio to the copy.
 
+mod setup;
+
 use rayon::prelude::*;
+use setup::{logits, median, targets, time, uniform};
 use std::hint::black_box;
-use std::time::Instant;
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::half::bf16;
@@ -16,32 +18,13 @@ use tokenloss::{
 
 const ROUNDS: usize = 9;
 
-/// Logits like a model's: a bell of width 3, and a target that stands out in most rows; and a teacher's that are near.
-fn logits<E: Element>(rows: usize, vocab: usize, targets: &[i32]) -> [Vec<E>; 2] {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let mut z: Vec<f32> =
-        (0..rows * vocab).map(|_| 3.0 * (uniform() + uniform() + uniform() + uniform() - 2.0)).collect();
-    for (row, &target) in targets.iter().enumerate() {
-        z[row * vocab + target as usize] = 4.0 + 12.0 * uniform();
-    }
+/// A student's logits and a teacher's that are near.
+fn pairs<E: Element>(vocab: usize, targets: &[i32]) -> [Vec<E>; 2] {
+    let mut uniform = uniform();
+    let z: Vec<f32> = logits(&mut uniform, vocab, targets);
     let u: Vec<_> = z.iter().map(|z| z + uniform() - 0.25).collect();
     let narrow = |row: Vec<f32>| row.into_iter().map(E::from_f32).collect();
     [narrow(z), narrow(u)]
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
-}
-
-fn time(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64()
 }
 
 /// Each of the list by its defaults.
@@ -57,10 +40,10 @@ fn divergences() -> Vec<AnyDivergence> {
 
 fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
     let cpu = Cpu::with_level(level);
-    let targets: Vec<i32> = (0..rows).map(|row| ((row * 7919) % vocab) as i32).collect();
+    let targets = targets(rows, vocab);
     let shape = Shape::new(rows, vocab).expect("a shape");
     let batch = Batch::new(shape, &targets).expect("a batch");
-    let [z, u] = logits::<E>(rows, vocab, &targets);
+    let [z, u] = pairs::<E>(vocab, &targets);
     let teacher = Teacher::new(shape, &u).expect("a teacher");
     let mut out = z.clone();
     let mut work = z.clone();

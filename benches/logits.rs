@@ -2,48 +2,23 @@
 //!
 //! `cargo bench --bench logits` prints the median of interleaved rounds and their ratio to the copy.
 
+mod setup;
+
 use rayon::prelude::*;
+use setup::{logits, median, targets, time, uniform};
 use std::hint::black_box;
-use std::time::Instant;
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::half::{bf16, f16};
 use tokenloss::{Batch, Element, Evaluate, Logits, Outputs, Power, Reduction, Shape};
 
 const ROUNDS: usize = 15;
 
-/// Logits like a model's: a bell of width 3, and a target that stands out in most rows.
-fn logits<E: Element>(rows: usize, vocab: usize, targets: &[i32]) -> Vec<E> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let mut z: Vec<E> = (0..rows * vocab)
-        .map(|_| E::from_f32(3.0 * (uniform() + uniform() + uniform() + uniform() - 2.0)))
-        .collect();
-    for (row, &target) in targets.iter().enumerate() {
-        z[row * vocab + target as usize] = E::from_f32(4.0 + 12.0 * uniform());
-    }
-    z
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
-}
-
-fn time(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64()
-}
-
 fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
     let cpu = Cpu::with_level(level);
     let objective = Power::new(1.0).expect("in the domain");
-    let targets: Vec<i32> = (0..rows).map(|row| ((row * 7919) % vocab) as i32).collect();
+    let targets = targets(rows, vocab);
     let batch = Batch::new(Shape::new(rows, vocab).expect("a shape"), &targets).expect("a batch");
-    let z = logits::<E>(rows, vocab, &targets);
+    let z = logits::<E>(&mut uniform(), vocab, &targets);
     let mut out = z.clone();
     let mut work = z.clone();
     let run = |logits: Logits<'_, E>| {
