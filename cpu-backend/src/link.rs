@@ -120,11 +120,18 @@ impl<'a> Mapped<'a> {
             _ => self.each(s, z, out, IdentityLanes),
         }
         if let Some(mask) = self.map.mask {
-            let first = self.first + start;
-            for (column, out) in (first..).zip(out.iter_mut()) {
-                if mask[column / 32] >> (column % 32) & 1 == 0 {
+            // A word at a time, and of each only the classes that it leaves out.
+            let (mut column, mut out) = (self.first + start, &mut *out);
+            while !out.is_empty() {
+                let (word, skip) = (mask[column / 32], column % 32);
+                let (of_word, rest) = out.split_at_mut((32 - skip).min(out.len()));
+                let mut left_out = !word >> skip;
+                while let Some(out) = of_word.get_mut(left_out.trailing_zeros() as usize) {
                     *out = f32::NEG_INFINITY;
+                    left_out &= left_out - 1;
                 }
+                column += of_word.len();
+                out = rest;
             }
         }
         if let Some(at) = self.target_in(start, out.len()) {
