@@ -89,7 +89,9 @@ pub use linear::{
 pub use logit_map::{ClassMask, Link, LogitMap, RowMap, aldr_lambda};
 pub use number::Number;
 pub use objective::*;
-pub use pair::{EvaluatePair, PairOutputs, PairVerdict, Teacher, check_unmapped};
+pub use pair::{
+    EvaluateLinearPair, EvaluatePair, PairOutputs, PairVerdict, Teacher, TeacherRows, check_unmapped,
+};
 pub use reduction::{Denominator, Reduction, RowVerdict, Totals};
 pub use row::{RowPartials, RowStats, RowSummary, TargetProb};
 pub use segments::Segments;

@@ -260,16 +260,26 @@ impl RowPart {
         }
     }
 
-    /// The row's summary, once all parts are merged.
+    /// The row's statistics, once all parts are merged.
     ///
     /// # Errors
     /// [`Error::NonFinite`] or [`Error::NoMass`], naming the row.
-    pub fn summary(&self, row: usize, vocab: usize) -> Result<RowSummary<f64>, Error> {
-        match (self.fault, self.target_logit) {
-            (Some((column, value)), _) => Err(Error::NonFinite { row, column: column as usize, value }),
-            (None, Some(target)) if self.stats.is_valid() => Ok(RowSummary::new(self.stats, target)),
-            _ => Err(Error::NoMass { row, vocab }),
+    pub fn checked_stats(&self, row: usize, vocab: usize) -> Result<RowStats<f64>, Error> {
+        match self.fault {
+            Some((column, value)) => Err(Error::NonFinite { row, column: column as usize, value }),
+            None if self.stats.is_valid() => Ok(self.stats),
+            None => Err(Error::NoMass { row, vocab }),
         }
+    }
+
+    /// The row's summary, once all parts are merged.
+    ///
+    /// # Errors
+    /// Those of [`checked_stats`](Self::checked_stats).
+    pub fn summary(&self, row: usize, vocab: usize) -> Result<RowSummary<f64>, Error> {
+        let stats = self.checked_stats(row, vocab)?;
+        let target = self.target_logit.ok_or(Error::NoMass { row, vocab })?;
+        Ok(RowSummary::new(stats, target))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::divergence::{Distillation, Divergence, EntrySums};
 use crate::{
-    Backend, Batch, Element, Error, Judged, Logits, Outputs, Reduction, RowObjective, RowSummary, RowVerdict,
-    Shape, Totals, check_length,
+    Backend, Batch, Element, Error, Judged, Linear, LinearBackend, LinearGradients, LinearOptions, Logits,
+    Outputs, Reduction, RowObjective, RowSummary, RowVerdict, Shape, Totals, check_length, check_whole,
 };
 
 /// The teacher's logits `[rows, stride]`, in a storage type of their own. They are read only.
@@ -28,8 +28,7 @@ impl<'a, U: Element> Teacher<'a, U> {
     /// # Errors
     /// [`Error::Length`] for `teacher rows` or `teacher vocab`.
     pub fn check(&self, student: Shape) -> Result<(), Error> {
-        check_length("teacher rows", student.rows(), self.shape.rows())?;
-        check_length("teacher vocab", student.vocab(), self.shape.vocab())
+        check_shapes(student, self.shape)
     }
 
     /// The logits, padding included.
@@ -41,6 +40,53 @@ impl<'a, U: Element> Teacher<'a, U> {
     pub fn row(&self, row: usize) -> &'a [U] {
         &self.logits[row * self.shape.stride()..][..self.shape.vocab()]
     }
+}
+
+/// Where the teacher's logits come from, for a student whose own are never held.
+///
+/// ```
+/// use tokenloss_core::{Batch, Error, Linear, Shape, TeacherRows};
+///
+/// let (targets, shape) = ([2], Shape::new(1, 3)?);
+/// let batch = Batch::new(shape, &targets)?;
+/// // A wider hidden state than the student's; the targets are not looked at.
+/// let (hidden, weight) = ([1.0f32, 0.5, -0.5], [0.1f32; 3 * 3]);
+/// let teacher = TeacherRows::Linear(Linear::new(batch, 3, &hidden, &weight)?);
+/// assert_eq!(teacher.check(shape), Ok(()));
+/// let other = Err(Error::Length { what: "teacher rows", expected: 2, got: 1 });
+/// assert_eq!(teacher.check(Shape::new(2, 3)?), other);
+/// # Ok::<(), tokenloss_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub enum TeacherRows<'a, U> {
+    /// They are given.
+    Logits(Teacher<'a, U>),
+    /// `hidden @ weight^T + bias`, with a `dim` of their own. Of the batch only rows and vocabulary count: which rows are
+    /// ignored is the student's batch's to say.
+    Linear(Linear<'a, U>),
+}
+
+impl<U: Element> TeacherRows<'_, U> {
+    /// Checks rows and vocabulary against the student's.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for `teacher rows` or `teacher vocab`; for a linear form [`Error::Columns`] if it is a shard, and
+    /// [`Error::Map`] if its batch has a map.
+    pub fn check(&self, student: Shape) -> Result<(), Error> {
+        match self {
+            Self::Logits(teacher) => teacher.check(student),
+            Self::Linear(linear) => {
+                check_shapes(student, linear.batch().shape())?;
+                check_whole(linear)?;
+                check_unmapped(linear.batch())
+            }
+        }
+    }
+}
+
+fn check_shapes(student: Shape, teacher: Shape) -> Result<(), Error> {
+    check_length("teacher rows", student.rows(), teacher.rows())?;
+    check_length("teacher vocab", student.vocab(), teacher.vocab())
 }
 
 /// A batch whose logits are taken for themselves, or [`Error::Map`]: temperature, caps and masks of a [`LogitMap`](crate::LogitMap)
@@ -126,6 +172,14 @@ impl PairVerdict {
         Self { judged: Judged::bad(objective), sums: EntrySums { value: nan, pull: nan }, factor: nan }
     }
 
+    /// An upper bound of `sum_j |dL/dz_j|` times `scale`, by `absolute = sum_j |pull_j|`. Of a forward divergence alone it is
+    /// exact.
+    pub fn norm_bound(&self, scale: f64, absolute: f64) -> f64 {
+        let of_objective = self.judged.partials.scaled(scale).norm_bound(&self.judged.summary);
+        // The probabilities that the sum of the pulls is multiplied by add up to 1.
+        of_objective + (self.factor * scale).abs() * (absolute + self.sums.pull.abs())
+    }
+
     /// Whether the row has a gradient.
     pub fn is_live(&self) -> bool {
         let same = self.sums == EntrySums::default();
@@ -162,6 +216,38 @@ pub trait EvaluatePair<O, D>: Backend {
         batch: &Batch<'_>,
         logits: Logits<'_, E>,
         teacher: Teacher<'_, U>,
+        outputs: PairOutputs<'_>,
+    ) -> Result<Totals, Self::Error>;
+}
+
+/// The same without the student's logits, which are `hidden @ weight^T + bias`, and without the teacher's where these are, too:
+/// neither is ever held as a whole. Where the budget holds whole rows of both, logits are computed once, and else, where a
+/// gradient is wanted, three times: for both normalisers, for the divergence, for the gradient.
+pub trait EvaluateLinearPair<O, D>: LinearBackend {
+    /// Losses, totals and the gradients that are wanted, of `weight / denominator * L` with
+    /// `L = objective_weight * objective + lambda T^2 D`; see [`Distillation`]. The teacher has no gradient. Rows that the
+    /// objective's threshold drops keep their divergence. A [`Kept`](crate::Denominator::Kept) denominator with a gradient
+    /// computes the logits of live rows once more.
+    ///
+    /// The budget counts what is held for both: hidden states, logits, and the teacher's logits where they are given, a part
+    /// at a time. A row is bad, as [`NonFinite`](crate::NonFinite) has it, if either row is, and if its divergence is infinite;
+    /// [`LinearGradients`] says what becomes of its gradients. The row tolerance compares with [`PairVerdict::norm_bound`].
+    ///
+    /// # Errors
+    /// [`Error::Columns`] for a shard; [`Error::Map`]; [`Error::Length`] for any slice, `teacher rows` and `teacher vocab`;
+    /// [`Error::Denominator`]; [`Error::Budget`]; those of [`LinearOptions::check`];
+    /// [`Error::NonFinite`](crate::Error::NonFinite), [`Error::NoMass`], [`Error::TeacherNonFinite`], [`Error::TeacherNoMass`]
+    /// and [`Error::Support`] as the student's batch asks, after all other rows are done; the backend's own.
+    #[allow(clippy::too_many_arguments)]
+    fn evaluate_linear_pair<E: Element, U: Element, G: Element>(
+        &self,
+        objective: &O,
+        distillation: &Distillation<D>,
+        reduction: Reduction,
+        linear: &Linear<'_, E>,
+        teacher: &TeacherRows<'_, U>,
+        options: &LinearOptions,
+        gradients: LinearGradients<'_, G>,
         outputs: PairOutputs<'_>,
     ) -> Result<Totals, Self::Error>;
 }
