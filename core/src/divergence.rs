@@ -29,9 +29,6 @@ macro_rules! declare_divergences {
             fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
                 match self { $(Self::$type(divergence) => divergence.of_entry(entry)),* }
             }
-            fn is_centred(&self) -> bool {
-                match self { $(Self::$type(divergence) => divergence.is_centred()),* }
-            }
             fn visit<V: Visitor>(&self, visitor: V) -> V::Output {
                 match self { $(Self::$type(divergence) => divergence.visit(visitor)),* }
             }
@@ -61,11 +58,6 @@ crate::for_each_objective!(divergences, declare_divergences);
 pub trait Divergence {
     /// The value and the pull of one class. `#[inline(always)]`, so that a backend's vectors stay in registers.
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N>;
-
-    /// Whether the pulls of all classes add up to 0 whatever the rows: one sweep fewer.
-    fn is_centred(&self) -> bool {
-        false
-    }
 
     /// Calls the visitor with what this is: a choice made at run time is so made once, and not once for each class.
     fn visit<V: Visitor>(&self, visitor: V) -> V::Output

@@ -346,14 +346,4 @@ impl Error {
             other => other,
         }
     }
-
-    /// The same fault, found so many columns further on.
-    pub fn behind(self, columns: usize) -> Self {
-        match self {
-            Self::Support { row, column, student, teacher } => {
-                Self::Support { row, column: column + columns, student, teacher }
-            }
-            other => other,
-        }
-    }
 }

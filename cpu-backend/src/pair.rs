@@ -1,15 +1,20 @@
 //! Pairs of rows, in parallel.
 
+mod gradient;
+mod sums;
+
 use crate::Cpu;
-use crate::entries::{Combine, Entries, Factors, Frame, Greatest, Kept, Normaliser, TemperedTail};
+use crate::entries::{Frame, Kept};
 use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
 use crate::level::Level;
-use crate::row::{BLOCK, PushBack, Row, SCRATCH, Summarise, Wanted, narrow};
+use crate::row::Row;
 use crate::simd::Lanes;
 use crate::widen::{as_f32, widen};
 use core::cell::RefCell;
+pub(crate) use gradient::{Gradient, Terms};
 use rayon::prelude::*;
-use tokenloss_core::divergence::{Distillation, Divergence, EntrySums, Visitor};
+pub(crate) use sums::{Summing, normaliser, stats, tempered};
+use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{
     AnyLogits, Batch, Detail, Element, Error, EvaluatePair, Logits, PairOutputs, PairVerdict, Reduction,
     RowObjective, RowStats, RowSummary, Teacher, Totals, check_unmapped,
@@ -27,32 +32,6 @@ struct PairScratch {
 
 thread_local! {
     static PAIR: RefCell<PairScratch> = RefCell::default();
-}
-
-/// The statistics of a row, or what is wrong with it.
-fn summary(level: Level, row: usize, logits: &[f32], detail: Detail) -> Result<RowStats<f64>, Error> {
-    let wanted = Wanted { detail, shares: false };
-    let stats =
-        SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits, scratch, wanted, map: None }));
-    if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits, |_, z| z)) }
-}
-
-fn normaliser(stats: &RowStats<f64>) -> Normaliser {
-    Normaliser { max: stats.max, ln_mass: stats.tail.ln_1p() }
-}
-
-/// The normaliser of a row at a temperature.
-fn tempered(level: Level, row: usize, logits: &[f32], temperature: f32) -> Result<Normaliser, Error> {
-    if temperature == 1.0 {
-        return summary(level, row, logits, Detail::Target).map(|stats| normaliser(&stats));
-    }
-    let max = level.run(Greatest(logits));
-    let tail = level.run(TemperedTail { logits, max, temperature });
-    if tail >= 0.0 {
-        Ok(Normaliser { max: f64::from(max), ln_mass: tail.ln_1p() })
-    } else {
-        Err(fault(row, logits, |_, z| z))
-    }
 }
 
 /// Room for a row.
@@ -91,8 +70,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         PAIR.with_borrow_mut(|PairScratch { student, teacher, .. }| {
             let (z, u) = (wide(self.level, z, student), wide(self.level, u, teacher));
             let (summary, frame) = self.summaries(row, target, z, u)?;
-            let sum = Reading { level: self.level, row, z, u, frame: &frame };
-            Ok(self.verdict(row, summary, self.distillation.divergence().visit(sum)?))
+            Ok(self.verdict(row, summary, self.sums(row, &frame, z, u, None)?))
         })
     }
 
@@ -129,38 +107,24 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         student: &mut Student<'_, L>,
         u: &[f32],
         base: &mut Vec<f32>,
-        kept: [&mut Vec<f32>; 2],
+        [pulls, probabilities]: [&mut Vec<f32>; 2],
     ) -> Result<PairVerdict, Error> {
+        let (level, vocab) = (self.level, u.len());
         let (summary, frame) = self.summaries(row, target, student.z(), u)?;
-        // Neither the objective's partials nor the factor depend on the sums.
+        // What a gradient is made of does not depend on the sums.
         let before = self.verdict(row, summary, EntrySums::default());
-        let partials = before.judged.partials.scaled(self.scale);
-        let in_one = self.distillation.temperature() == 1.0 && partials.is_plain();
-        let base = if in_one {
-            None
-        } else {
-            let base = room(base, u.len());
-            base.copy_from_slice(student.z());
-            let row = Row::InPlace(&mut *base);
-            self.level.run(PushBack { row, target: Some(target), summary: &summary, partials, map: None });
-            Some(&*base)
-        };
-        let work = Writing {
-            level: self.level,
-            row,
-            student,
-            u,
-            frame: &frame,
-            factors: Factors {
-                pull: before.factor * self.scale,
-                probability: if in_one { partials.d_lse } else { 0.0 },
-            },
-            base,
-            target: in_one.then(|| (target, partials.target_gradient(&summary))),
-            kept,
-            stream: self.stream,
-        };
-        Ok(self.verdict(row, summary, self.distillation.divergence().visit(work)?))
+        let gradient = Gradient::new(level, self.distillation, &before, self.scale, &frame);
+        let z = student.z();
+        let base = gradient.base(z, Some(target), || room(base, vocab));
+        let (pulls, probabilities) = (room(pulls, vocab), room(probabilities, vocab));
+        let kept = Some(Kept { pulls: &mut *pulls, probabilities: &mut *probabilities });
+        let sums = self.sums(row, &frame, z, u, kept)?;
+        let at_target = gradient.at_target(self.distillation.divergence(), &sums, z[target], u[target]);
+        gradient.write(&sums, Terms { pulls, probabilities, base }, student.out, self.stream);
+        if let Some(at_target) = at_target {
+            student.out[target] = L::from_f32(at_target);
+        }
+        Ok(self.verdict(row, summary, sums))
     }
 
     /// Both rows, summarised.
@@ -172,11 +136,27 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         u: &[f32],
     ) -> Result<(RowSummary<f64>, Frame<f32>), Error> {
         let (level, temperature) = (self.level, self.distillation.temperature());
-        let stats = summary(level, row, z, self.detail)?;
-        let teacher = tempered(level, row, u, temperature).map_err(Error::of_teacher)?;
-        let student =
-            if temperature == 1.0 { normaliser(&stats) } else { tempered(level, row, z, temperature)? };
-        Ok((RowSummary::new(stats, f64::from(z[target])), Frame::new(temperature, student, teacher)))
+        let valid = |logits: &[f32], stats: RowStats<f64>| {
+            if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits, |_, z| z)) }
+        };
+        let known = valid(z, stats(level, z, self.detail))?;
+        let teacher = valid(u, tempered(level, u, temperature)).map_err(Error::of_teacher)?;
+        let student = if temperature == 1.0 { known } else { valid(z, tempered(level, z, temperature))? };
+        let [student, teacher] = [student, teacher].map(|stats| normaliser(&stats, temperature));
+        Ok((RowSummary::new(known, f64::from(z[target])), Frame::new(temperature, student, teacher)))
+    }
+
+    /// The divergence's sums, and where they are infinite an error.
+    fn sums(
+        &self,
+        row: usize,
+        frame: &Frame<f32>,
+        z: &[f32],
+        u: &[f32],
+        kept: Option<Kept<'_>>,
+    ) -> Result<EntrySums<f64>, Error> {
+        let sums = self.distillation.divergence().visit(Summing { level: self.level, frame, z, u, kept });
+        sums.map_err(|column| Error::Support { row, column, student: z[column], teacher: u[column] })
     }
 
     fn verdict(&self, row: usize, summary: RowSummary<f64>, sums: EntrySums<f64>) -> PairVerdict {
@@ -220,91 +200,6 @@ struct Student<'a, L> {
 impl<L: Lanes> Student<'_, L> {
     fn z(&self) -> &[f32] {
         self.z.or_else(|| as_f32(self.out)).unwrap_or_default()
-    }
-}
-
-/// A divergence's sums, or where they are infinite.
-fn checked<D: Divergence>(
-    divergence: &D,
-    sums: EntrySums<f64>,
-    row: usize,
-    frame: &Frame<f32>,
-    z: &[f32],
-    u: &[f32],
-) -> Result<EntrySums<f64>, Error> {
-    if sums.value.is_finite() {
-        return Ok(sums);
-    }
-    let infinite = |(z, u): (&f32, &f32)| !divergence.of_entry(&frame.entry(*z, *u)).value.is_finite();
-    let column = z.iter().zip(u).position(infinite).unwrap_or(0);
-    Err(Error::Support { row, column, student: z[column], teacher: u[column] })
-}
-
-/// The sums of a pair whose normalisers are known.
-struct Reading<'a> {
-    level: Level,
-    row: usize,
-    z: &'a [f32],
-    u: &'a [f32],
-    frame: &'a Frame<f32>,
-}
-
-impl Visitor for Reading<'_> {
-    type Output = Result<EntrySums<f64>, Error>;
-
-    fn visit<D: Divergence>(self, divergence: &D) -> Self::Output {
-        let Self { level, row, z, u, frame } = self;
-        let sums = level.run(Entries { divergence, frame, z, u, kept: None });
-        checked(divergence, sums, row, frame, z, u)
-    }
-}
-
-/// The same, and the gradient.
-struct Writing<'a, 's, L> {
-    level: Level,
-    row: usize,
-    student: &'a mut Student<'s, L>,
-    u: &'a [f32],
-    frame: &'a Frame<f32>,
-    /// Of the pulls, and of the objective.
-    factors: Factors,
-    base: Option<&'a [f32]>,
-    /// The target and its gradient by the objective, where that is not in the base.
-    target: Option<(usize, f64)>,
-    /// Room for pulls and probabilities.
-    kept: [&'a mut Vec<f32>; 2],
-    stream: bool,
-}
-
-impl<L: Lanes> Visitor for Writing<'_, '_, L> {
-    type Output = Result<EntrySums<f64>, Error>;
-
-    fn visit<D: Divergence>(self, divergence: &D) -> Self::Output {
-        let Self { level, row, student, u, frame, factors, base, target, kept, stream } = self;
-        // Where the sum of the pulls is known, what is kept of a block is used while it is in the first-level cache.
-        let step = if divergence.is_centred() { BLOCK.min(u.len()) } else { u.len() };
-        let [pulls, probabilities] = kept.map(|kept| room(kept, step));
-        let target = target.map(|(target, of_objective)| (target, student.z()[target], of_objective));
-        let mut sums = EntrySums::default();
-        for first in (0..u.len()).step_by(step) {
-            let part = first..u.len().min(first + step);
-            let (z, u) = (&student.z()[part.clone()], &u[part.clone()]);
-            let (pulls, probabilities) = (&mut pulls[..part.len()], &mut probabilities[..part.len()]);
-            let kept = Some(Kept { pulls: &mut *pulls, probabilities: &mut *probabilities });
-            let more = level.run(Entries { divergence, frame, z, u, kept });
-            sums = sums.merge(checked(divergence, more, row, frame, z, u).map_err(|e| e.behind(first))?);
-            let others = if divergence.is_centred() { 0.0 } else { sums.pull };
-            let factors = Factors { probability: factors.probability - factors.pull * others, ..factors };
-            let base = base.map(|base| &base[part.clone()]);
-            level.run(Combine { factors, pulls, probabilities, base, out: &mut student.out[part], stream });
-        }
-        if let Some((target, z, of_objective)) = target {
-            let entry = frame.entry(z, u[target]);
-            let (pull, p) = (f64::from(divergence.of_entry(&entry).pull), f64::from(entry.p()));
-            let others = if divergence.is_centred() { 0.0 } else { sums.pull };
-            student.out[target] = L::from_f32(narrow(factors.pull * (pull - p * others) + of_objective));
-        }
-        Ok(sums)
     }
 }
 

@@ -129,7 +129,7 @@ fn truth(divergence: &AnyDivergence, temperature: f32, z: &[f64], u: &[f64], fac
         .expect("finite");
     let tolerances = entries.iter().zip(of_pull).map(|(entry, pull)| {
         let (p, own) = (entry.p(), Grant::CPU.at(-entry.greater.ln().max(-90.0)));
-        let others = if divergence.is_centred() { 0.0 } else { p * (off.pull + own * sums.pull.abs()) };
+        let others = p * (off.pull + own * sums.pull.abs());
         factor.abs() * (pull + others) + FLUSH * 90.0 * factor.abs().max(1.0)
     });
     Truth {
@@ -352,7 +352,9 @@ fn small_divergences_keep_their_relative_accuracy() {
         let (wide_z, wide_u) = (wide(&z), wide(&u));
         let shape = Shape::new(1, vocab).expect("a shape");
         let batch = Batch::new(shape, &[0]).expect("a batch");
-        for name in ["forward_kl", "reverse_kl", "jensen_shannon", "skew_kl", "skew_reverse_kl", "alpha"] {
+        let names =
+            ["forward_kl", "reverse_kl", "mixed_kl", "jensen_shannon", "skew_kl", "skew_reverse_kl", "alpha"];
+        for name in names {
             let values = AnyDivergence::parameters_of(name).expect("listed").iter().map(|p| p.default);
             let divergence = listed(name, &values.collect::<Vec<_>>());
             let distillation = Distillation::new(divergence, 1.0).expect("a factor");
@@ -380,8 +382,11 @@ fn small_divergences_keep_their_relative_accuracy() {
                     value <= 5e-6 + (3e-8 / f64::from(width)).powi(2),
                     "{divergence:?} at {width}, {level}: {value:e}"
                 );
+                // Of the gradient nothing is left of it: all pulls share it, and their measured sum is taken off. Logarithms of
+                // probabilities lie below 32, so that they round by 2^-20, and differences below 16 by 2^-21: 12 units in the
+                // last place, and 4 for the exponentials. Measured: at most 1.6e-7, 1.4 units.
                 assert!(
-                    gradient <= 2e-6 + 2e-7 / f64::from(width),
+                    gradient <= 16.0 * f64::from(f32::EPSILON),
                     "{divergence:?} at {width}, {level}: {gradient:e}"
                 );
             }

@@ -57,8 +57,7 @@ impl<D: Divergence> ColumnObjective for Topk<D> {
         }
         let d_rest = row.balanced(&p, d, |class, _| {
             let entry = entry(class);
-            let others = if self.0.is_centred() { T::zero() } else { entry.p() * sums.pull };
-            self.0.of_entry(&entry).pull - others
+            self.0.of_entry(&entry).pull - entry.p() * sums.pull
         });
         ColumnEval { loss: sums.value, d_rest }
     }

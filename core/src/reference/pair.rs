@@ -80,8 +80,7 @@ pub fn push_back_divergence<T: Float, D: Divergence>(
 ) -> Result<(), Error> {
     for (entry, d) in entries(temperature, logits, teacher)?.zip(dlogits) {
         let pull = divergence.of_entry(&entry).pull;
-        let others = if divergence.is_centred() { T::zero() } else { entry.p() * sums.pull };
-        *d = *d + factor * (pull - others);
+        *d = *d + factor * (pull - entry.p() * sums.pull);
     }
     Ok(())
 }
