@@ -1,7 +1,7 @@
 //! Rows with listed columns, and the greatest columns of a row.
 
 use crate::Cpu;
-use crate::linear::{Chunk, Live, Plan, clear, is_pushed_back, parts, push_back, valid_rows};
+use crate::linear::{Chunk, Live, Plan, clear, is_pushed_back, mark, parts, push_back, valid_rows};
 use rayon::prelude::*;
 use tokenloss_core::columns::{ColumnBackend, ColumnPartials, Columns};
 use tokenloss_core::{
@@ -50,7 +50,8 @@ impl ColumnBackend for Cpu {
         }
         if gradients.any() {
             let is_bad = |row: usize| batch.target(row).is_some() && !rests[row].stats.is_valid();
-            clear(&mut gradients, linear.dim(), is_bad);
+            clear(&mut gradients);
+            mark(&mut gradients, linear.dim(), is_bad);
             let mut chunk =
                 Chunk::new(self.level(), linear, plan, options.block_tolerance).with_columns(partials);
             push_back(&mut chunk, plan, &mut live, &mut gradients);

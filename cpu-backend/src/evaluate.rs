@@ -74,12 +74,8 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             return Ok(Judged::ignored());
         };
         SCRATCH.with_borrow_mut(|scratch| {
-            let logits = match &io {
-                Row::Into(logits, _) => *logits,
-                Row::InPlace(logits) => &**logits,
-            };
             let wanted = Wanted { detail: self.detail, shares: true };
-            let summary = match self.summary(row, logits, target, scratch, wanted) {
+            let summary = match self.summary(row, io.logits(), target, scratch, wanted) {
                 Ok(summary) => summary,
                 Err(error) => {
                     io.fill(L::from_f32(f32::NAN));

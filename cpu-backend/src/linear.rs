@@ -7,7 +7,9 @@
 mod bare;
 mod chunk;
 mod matmul;
+mod pair;
 mod plan;
+mod teacher;
 mod worker;
 
 pub use bare::bare_products;
@@ -91,16 +93,22 @@ pub(crate) fn push_back<E: Element, G: Element>(
     }
 }
 
-/// `dhidden` before any row is pushed back: 0, and NaN for rows that are bad.
-pub(crate) fn clear<G: Element>(
+/// `dhidden` before any row is pushed back.
+pub(crate) fn clear<G: Element>(gradients: &mut LinearGradients<'_, G>) {
+    if let Some(dhidden) = &mut gradients.dhidden {
+        dhidden.fill(G::from_f32(0.0));
+    }
+}
+
+/// NaN for the `dhidden` of rows that are bad.
+pub(crate) fn mark<G: Element>(
     gradients: &mut LinearGradients<'_, G>,
     dim: usize,
     is_bad: impl Fn(usize) -> bool,
 ) {
     if let Some(dhidden) = &mut gradients.dhidden {
-        for (row, dhidden) in dhidden.chunks_exact_mut(dim).enumerate() {
-            dhidden.fill(G::from_f32(if is_bad(row) { f32::NAN } else { 0.0 }));
-        }
+        let rows = dhidden.chunks_exact_mut(dim).enumerate();
+        rows.filter(|(row, _)| is_bad(*row)).for_each(|(_, dhidden)| dhidden.fill(G::from_f32(f32::NAN)));
     }
 }
 
@@ -142,7 +150,8 @@ impl LinearBackend for Cpu {
             }
         }
         if gradients.any() {
-            clear(&mut gradients, linear.dim(), is_bad);
+            clear(&mut gradients);
+            mark(&mut gradients, linear.dim(), is_bad);
             let mut chunk = Chunk::new(self.level(), linear, plan, options.block_tolerance);
             push_back(&mut chunk, plan, &mut live, &mut gradients);
         }
@@ -176,7 +185,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
             live: 0,
         };
         let mut chunk = Chunk::new(self.level(), linear, plan, options.block_tolerance);
-        clear(&mut gradients, linear.dim(), |_| false);
+        clear(&mut gradients);
 
         // Logits that are held become their own gradient, unless that needs what all rows have in common.
         let fused = gradients.any() && plan.holds_rows(linear) && !reduction.needs_kept();
@@ -207,13 +216,7 @@ impl<O: RowObjective + Sync> EvaluateLinear<O> for Cpu {
                 push_back(&mut chunk, plan, &mut live, &mut gradients);
             }
             totals.live = call.live;
-            if let Some(dhidden) = &mut gradients.dhidden {
-                for (row, dhidden) in dhidden.chunks_exact_mut(linear.dim()).enumerate() {
-                    if call.is_bad(row) {
-                        dhidden.fill(G::from_f32(f32::NAN));
-                    }
-                }
-            }
+            mark(&mut gradients, linear.dim(), |row| call.is_bad(row));
         }
         outputs.write(&call.judged);
         call.fault.map(|()| totals)

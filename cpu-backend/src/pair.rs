@@ -113,7 +113,8 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         let (summary, frame) = self.summaries(row, target, student.z(), u)?;
         // What a gradient is made of does not depend on the sums.
         let before = self.verdict(row, summary, EntrySums::default());
-        let gradient = Gradient::new(level, self.distillation, &before, self.scale, &frame);
+        let (partials, factor) = (before.judged.partials.scaled(self.scale), before.factor * self.scale);
+        let gradient = Gradient::new(level, self.distillation, &frame, &summary, partials, factor);
         let z = student.z();
         let base = gradient.base(z, Some(target), || room(base, vocab));
         let (pulls, probabilities) = (room(pulls, vocab), room(probabilities, vocab));

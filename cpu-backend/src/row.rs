@@ -323,6 +323,13 @@ pub(crate) enum Row<'a, L> {
 }
 
 impl<L: Copy> Row<'_, L> {
+    pub(crate) fn logits(&self) -> &[L] {
+        match self {
+            Row::Into(logits, _) => logits,
+            Row::InPlace(logits) => logits,
+        }
+    }
+
     pub(crate) fn fill(self, value: L) {
         let (Row::Into(_, out) | Row::InPlace(out)) = self;
         out.fill(value);

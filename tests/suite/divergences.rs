@@ -14,14 +14,14 @@ use tokenloss::{
 
 const INF: f32 = f32::INFINITY;
 
-fn listed(name: &str, values: &[f32]) -> AnyDivergence {
+pub(crate) fn listed(name: &str, values: &[f32]) -> AnyDivergence {
     let mut all = [0.0; MAX_PARAMETERS];
     all[..values.len()].copy_from_slice(values);
     AnyDivergence::with_parameters(name, all).expect("listed").expect("in the domain")
 }
 
 /// Each of the list by its defaults, and with each parameter at both ends.
-fn divergences() -> Vec<AnyDivergence> {
+pub(crate) fn divergences() -> Vec<AnyDivergence> {
     let mut all = Vec::new();
     for name in AnyDivergence::NAMES {
         let parameters = AnyDivergence::parameters_of(name).expect("listed");
@@ -75,20 +75,31 @@ fn teachers(rows: &[inputs::Row], seed: u64) -> Vec<inputs::Row> {
 }
 
 /// A pair's truth in f64, and what may be off.
-struct Truth {
-    value: f64,
-    value_tolerance: f64,
-    dlogits: Vec<f64>,
-    tolerances: Vec<f64>,
+pub(crate) struct Truth {
+    pub(crate) value: f64,
+    pub(crate) value_tolerance: f64,
+    pub(crate) dlogits: Vec<f64>,
+    pub(crate) tolerances: Vec<f64>,
 }
 
-/// The divergence alone, its gradient times `factor`.
-fn truth(divergence: &AnyDivergence, temperature: f32, z: &[f64], u: &[f64], factor: f64) -> Truth {
+/// The divergence alone, its gradient times `factor`, of two logits that are off by `of_logits` together.
+pub(crate) fn truth(
+    divergence: &AnyDivergence,
+    temperature: f32,
+    z: &[f64],
+    u: &[f64],
+    of_logits: f64,
+    factor: f64,
+) -> Truth {
     /// Half a unit in the last place of an f32.
     const UNIT: f64 = 6e-8;
     /// What both rows' normalisers are off by: a shift that all log-ratios share.
     const SHIFT: f64 = 4e-7;
     let t = f64::from(temperature);
+    // Each class's logits are off by themselves, and twice so its share of both rows.
+    let of_logits = of_logits / t;
+    let shift = SHIFT + of_logits;
+    let grant = Grant { base: Grant::CPU.base + 2.0 * of_logits, ..Grant::CPU };
     let sums = reference::divergence(divergence, temperature, z, u).expect("a finite divergence");
     let most = |row: &[f64]| row.iter().copied().fold(f64::MIN, f64::max);
     let (z_max, u_max) = (most(z), most(u));
@@ -107,16 +118,16 @@ fn truth(divergence: &AnyDivergence, temperature: f32, z: &[f64], u: &[f64], fac
             of_pull.push(0.0);
             continue;
         }
-        let own = Grant::CPU.at(-entry.greater.ln().max(-90.0)) * condition(divergence);
+        let own = grant.at(-entry.greater.ln().max(-90.0)) * condition(divergence);
         // A difference of logits, or two to the maxima where these are apart, less a shift, in units of the temperature.
-        let of_logits = if far { (z - z_max).abs() + (u - u_max).abs() } else { (z - u).abs() };
-        let apart = UNIT * (of_logits / t + 3.0 * entry.log_ratio.abs());
+        let difference = if far { (z - z_max).abs() + (u - u_max).abs() } else { (z - u).abs() };
+        let apart = UNIT * (difference / t + 3.0 * entry.log_ratio.abs()) + of_logits;
         let (above, below) = (moved(entry, apart), moved(entry, -apart));
         off.value += response(above.value, below.value, here.value) + own * here.value.abs();
         off.pull += response(above.pull, below.pull, here.pull) + own * here.pull.abs();
-        let (above, below) = (moved(entry, apart + SHIFT), moved(entry, -apart - SHIFT));
+        let (above, below) = (moved(entry, apart + shift), moved(entry, -apart - shift));
         of_pull.push(response(above.pull, below.pull, here.pull) + own * here.pull.abs());
-        for (sums, by) in shifted.iter_mut().zip([SHIFT, -SHIFT]) {
+        for (sums, by) in shifted.iter_mut().zip([shift, -shift]) {
             let eval = moved(entry, by);
             *sums = sums.merge(EntrySums { value: eval.value, pull: eval.pull });
         }
@@ -128,7 +139,7 @@ fn truth(divergence: &AnyDivergence, temperature: f32, z: &[f64], u: &[f64], fac
     reference::push_back_divergence(divergence, temperature, z, u, &sums, factor, &mut dlogits)
         .expect("finite");
     let tolerances = entries.iter().zip(of_pull).map(|(entry, pull)| {
-        let (p, own) = (entry.p(), Grant::CPU.at(-entry.greater.ln().max(-90.0)));
+        let (p, own) = (entry.p(), grant.at(-entry.greater.ln().max(-90.0)));
         let others = p * (off.pull + own * sums.pull.abs());
         factor.abs() * (pull + others) + FLUSH * 90.0 * factor.abs().max(1.0)
     });
@@ -219,7 +230,7 @@ fn check<E: Element, U: Element>(
                 let target = student.targets[row] as usize;
                 oracle::truth_of(&z, target, objective, f64::from(share), Grant::CPU)
             });
-            (truth(&divergence, temperature, &z, &u, factor), of_objective)
+            (truth(&divergence, temperature, &z, &u, 0.0, factor), of_objective)
         })
         .collect();
     for level in Level::available() {
@@ -639,7 +650,7 @@ fn masks_of_one_row() {
                     assert_eq!(got.err(), want.err(), "{divergence:?}, {level}");
                     continue;
                 };
-                let (got, want) = (got.expect("finite"), truth(&divergence, 1.0, &z, &u, 1.0));
+                let (got, want) = (got.expect("finite"), truth(&divergence, 1.0, &z, &u, 0.0, 1.0));
                 let off = (f64::from(got.divergences[0]) - want.value).abs();
                 assert!(off <= want.value_tolerance + 1e-7 * want.value, "{divergence:?}, {level}: {off:e}");
                 for j in 0..33 {

@@ -10,7 +10,7 @@ use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
 use crate::widen::{as_f32, widen};
 use core::ops::Range;
 use tokenloss_core::columns::{ColumnPartials, Columns};
-use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowSummary};
+use tokenloss_core::{Detail, Element, Linear, LinearGradients, RowPart, RowPartials, RowStats, RowSummary};
 
 /// A row that is pushed back.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ impl<'a, E: Element> Chunk<'a, E> {
             batch_rows: Vec::with_capacity(rows),
             hidden: vec![0.0; rows * linear.dim()],
             tile: vec![0.0; rows * plan.columns],
-            parts: vec![RowPart::empty(); rows * blocks],
+            parts: vec![],
             dhidden: vec![],
             left: if block_tolerance > 0.0 { vec![vec![]; blocks] } else { vec![] },
             workers: (0..threads).map(|_| Worker::new()).collect(),
@@ -116,9 +116,28 @@ impl<'a, E: Element> Chunk<'a, E> {
         })
     }
 
+    /// The tile in these columns.
+    pub(crate) fn tile(&self, columns: &Range<usize>) -> &[f32] {
+        &self.tile[..self.rows * columns.len()]
+    }
+
+    /// Does `work` with every block of the tile, its columns and logits, and with what there is beside it.
+    pub(crate) fn for_each_block<T: Send>(
+        &mut self,
+        columns: &Range<usize>,
+        beside: impl Iterator<Item = T> + Send,
+        work: impl Fn(Range<usize>, &[f32], T) + Sync,
+    ) {
+        let Self { plan, rows, .. } = *self;
+        let tiles = self.tile[..rows * columns.len()].chunks(rows * plan.block);
+        let items = tiles.zip(blocks(columns, plan.block)).zip(beside);
+        for_each(&mut self.workers, items, |_, ((tile, block), beside)| work(block, tile, beside));
+    }
+
     /// The same, and what the columns know of each row is merged into `parts [rows]`.
     pub(crate) fn summarise(&mut self, columns: &Range<usize>, detail: Detail, parts: &mut [RowPart]) {
         let Self { level, linear, plan, rows, listed, .. } = *self;
+        self.parts.resize(plan.rows * plan.columns.div_ceil(plan.block), RowPart::empty());
         let (hidden, batch_rows) = (&self.hidden, &self.batch_rows);
         let tiles = self.tile[..rows * columns.len()].chunks_mut(rows * plan.block);
         let items = tiles.zip(self.parts.chunks_mut(rows)).zip(blocks(columns, plan.block));
@@ -127,15 +146,7 @@ impl<'a, E: Element> Chunk<'a, E> {
             mask(linear, listed, batch_rows, &block, tile);
             let tile_rows = tile.chunks_exact(block.len());
             for ((part, z), &row) in parts.iter_mut().zip(tile_rows).zip(batch_rows) {
-                let target = linear.target(row).filter(|target| block.contains(target));
-                let target = target.map(|target| target - block.start);
-                let map = mapped(linear, row, &block, target);
-                *part = part_of(level, z, detail, map, target);
-                let first = (linear.columns().start + block.start) as u32;
-                if part.stats.argmax != u32::MAX {
-                    part.stats.argmax += first;
-                }
-                part.fault = part.fault.map(|(column, value)| (column + first, value));
+                *part = part_of(level, linear, row, &block, z, detail);
             }
         });
         for block in self.parts.chunks(rows).take(columns.len().div_ceil(plan.block)) {
@@ -164,6 +175,25 @@ impl<'a, E: Element> Chunk<'a, E> {
         columns: &Range<usize>,
         gradients: &mut LinearGradients<'_, G>,
     ) {
+        let (level, linear) = (self.level, self.linear);
+        self.push_back_by(live, columns, gradients, |live, block, row| {
+            if !live.summary.stats.is_valid() {
+                return row.fill(f32::NAN);
+            }
+            let target = target_in(linear, live.row, block);
+            let map = mapped(linear, live.row, block, target);
+            level.run(PushBack { row, target, summary: &live.summary, partials: live.partials, map });
+        });
+    }
+
+    /// The same, where `turn` turns a row's logits in a block of columns into their gradient.
+    pub(crate) fn push_back_by<G: Element>(
+        &mut self,
+        live: &[Live],
+        columns: &Range<usize>,
+        gradients: &mut LinearGradients<'_, G>,
+        turn: impl Fn(&Live, &Range<usize>, Row<'_, f32>) + Sync,
+    ) {
         let Self { linear, rows, plan, .. } = *self;
         let dim = linear.dim();
         let mut dweight = gradients
@@ -182,9 +212,9 @@ impl<'a, E: Element> Chunk<'a, E> {
             dweight: dweight.as_mut().and_then(Iterator::next),
             dbias: dbias.as_mut().and_then(Iterator::next),
         });
-        let (level, hidden, tolerance) = (self.level, &self.hidden, self.block_tolerance);
+        let (hidden, tolerance) = (&self.hidden, self.block_tolerance);
         for_each(&mut self.workers, items, |worker, block| {
-            block.push_back(level, linear, live, hidden, tolerance, worker);
+            block.push_back(linear, live, hidden, tolerance, worker, &turn);
         });
         if gradients.dhidden.is_some() {
             self.push_back_hidden(live.len(), columns);
@@ -347,27 +377,46 @@ fn mapped<'a, E: Element>(
     Mapped::new(linear.batch(), row, linear.columns().start + block.start, target)
 }
 
-/// What a block knows of a row, in the block's own columns.
-fn part_of(
+/// A row's target in a block of columns of this weight, if it is there.
+pub(crate) fn target_in<E: Element>(
+    linear: &Linear<'_, E>,
+    row: usize,
+    block: &Range<usize>,
+) -> Option<usize> {
+    linear.target(row).filter(|target| block.contains(target)).map(|target| target - block.start)
+}
+
+/// What a block of columns of this weight knows of a row.
+pub(crate) fn part_of<E: Element>(
     level: Level,
+    linear: &Linear<'_, E>,
+    row: usize,
+    block: &Range<usize>,
     z: &[f32],
     detail: Detail,
-    map: Option<Mapped<'_>>,
-    target: Option<usize>,
 ) -> RowPart {
+    let target = target_in(linear, row, block);
+    let map = mapped(linear, row, block, target);
     let wanted = Wanted { detail, shares: false };
-    let (stats, mapped_target) = SCRATCH.with_borrow_mut(|scratch| {
+    let (mut stats, mapped_target) = SCRATCH.with_borrow_mut(|scratch| {
         (level.run(Summarise { logits: z, scratch, wanted, map }), scratch.mapped_target)
     });
-    // NaN marks a bad row; -1 is a row without mass, which other blocks may have.
-    let fault = if stats.tail.is_nan() {
-        let column = z.iter().position(|z| z.is_nan() || *z == f32::INFINITY);
-        column.map(|column| (column as u32, z[column]))
-    } else {
-        None
-    };
+    let first = linear.columns().start + block.start;
+    if stats.argmax != u32::MAX {
+        stats.argmax += first as u32;
+    }
     let target_logit = target.map(|target| f64::from(if map.is_some() { mapped_target } else { z[target] }));
-    RowPart { stats, target_logit, fault }
+    RowPart { stats, target_logit, fault: fault_of(&stats, z, first) }
+}
+
+/// What is wrong with logits that have these statistics, of which the first is in column `first`.
+pub(crate) fn fault_of(stats: &RowStats<f64>, z: &[f32], first: usize) -> Option<(u32, f32)> {
+    // NaN marks a bad row; -1 is a row without mass, which other blocks may have.
+    if !stats.tail.is_nan() {
+        return None;
+    }
+    let column = z.iter().position(|z| z.is_nan() || *z == f32::INFINITY);
+    column.map(|column| ((first + column) as u32, z[column]))
 }
 
 /// A block of the tile and what is made of its columns alone.
@@ -383,29 +432,22 @@ struct Block<'a> {
 impl Block<'_> {
     fn push_back<E: Element>(
         self,
-        level: Level,
         linear: &Linear<'_, E>,
         live: &[Live],
         hidden: &[f32],
         tolerance: f32,
         worker: &mut Worker,
+        turn: impl Fn(&Live, &Range<usize>, Row<'_, f32>),
     ) {
         let (dim, width) = (linear.dim(), self.columns.len());
         for (into, live) in live.iter().enumerate() {
-            let target = linear.target(live.row).filter(|target| self.columns.contains(target));
-            let target = target.map(|target| target - self.columns.start);
             let row = if live.position == into {
                 Row::InPlace(&mut self.tile[into * width..][..width])
             } else {
                 let (before, from) = self.tile.split_at_mut(live.position * width);
                 Row::Into(&from[..width], &mut before[into * width..][..width])
             };
-            if live.summary.stats.is_valid() {
-                let map = mapped(linear, live.row, &self.columns, target);
-                level.run(PushBack { row, target, summary: &live.summary, partials: live.partials, map });
-            } else {
-                row.fill(f32::NAN);
-            }
+            turn(live, &self.columns, row);
             if let Some(listed) = self.listed {
                 for (at, entry) in listed.inside(linear, live.row, &self.columns) {
                     self.tile[into * width + at] = listed.d[entry] as f32;

@@ -33,24 +33,41 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A quarter of the budget is the threads', three quarters are the tile's and what goes with its rows. Chunks do
-    /// not depend on the number of threads, so that results do not, either.
+    /// For one row of logits at a time and row.
     pub(crate) fn new<E: Element>(linear: &Linear<'_, E>, options: &LinearOptions) -> Result<Self, Error> {
+        // A row's part until it is judged, or what is left to do from then on.
+        let before_or_after = size_of::<RowPart>().max(size_of::<Live>());
+        let costs = Costs {
+            sides: &[Side::of(linear)],
+            filter: options.block_tolerance > 0.0,
+            of_row: size_of::<Judged>() + before_or_after + size_of::<usize>(),
+            of_chunk_row: 0,
+            of_part: size_of::<RowPart>(),
+        };
+        Self::of(&costs, linear.rows(), linear.columns().len(), options)
+    }
+
+    /// A quarter of the budget is the threads', three quarters are the tiles' and what goes with their rows. Chunks do
+    /// not depend on the number of threads, so that results do not, either.
+    pub(crate) fn of(
+        costs: &Costs<'_>,
+        all_rows: usize,
+        vocab: usize,
+        options: &LinearOptions,
+    ) -> Result<Self, Error> {
         options.check()?;
-        let costs = Costs { rows: linear.rows(), dim: linear.dim(), filter: options.block_tolerance > 0.0 };
-        let most_rows = options.chunk_rows.unwrap_or(usize::MAX).min(linear.rows());
-        let most_columns = options.chunk_vocab.unwrap_or(usize::MAX).min(linear.columns().len());
+        let most_rows = options.chunk_rows.unwrap_or(usize::MAX).min(all_rows);
+        let most_columns = options.chunk_vocab.unwrap_or(usize::MAX).min(vocab);
         let budget = options.budget.0;
         let least = most_columns.min(STEP);
-        let needed =
-            (costs.fixed() + costs.row(least, least)).div_ceil(3).max(costs.worker::<E>(1, least, costs.dim))
-                * 4;
+        let (fixed, dim) = (all_rows * costs.of_row, costs.dim());
+        let needed = (fixed + costs.row(least, least)).div_ceil(3).max(costs.worker(1, least, dim)) * 4;
         if budget < needed {
             return Err(Error::Budget { needed, budget });
         }
 
         let for_workers = budget / 4;
-        let for_tile = budget - for_workers - costs.fixed();
+        let for_tile = budget - for_workers - fixed;
         let mut block = most_columns.min(BLOCK);
         let mut rows = (for_tile / costs.row(most_columns, block)).min(most_rows);
         let whole = rows >= most_rows.min(LEAST_ROWS);
@@ -58,7 +75,7 @@ impl Plan {
             rows = (for_tile / costs.row(block, block)).clamp(1, most_rows.min(MOST_ROWS));
         }
         // A thread's matrices shrink by the longer side.
-        while costs.worker::<E>(rows, block, costs.dim) > for_workers && (rows > 1 || block > least) {
+        while costs.worker(rows, block, dim) > for_workers && (rows > 1 || block > least) {
             if rows >= block || block <= least {
                 rows = rows.div_ceil(2);
             } else {
@@ -75,13 +92,13 @@ impl Plan {
         let columns =
             if columns < most_columns && columns > block { columns / block * block } else { columns };
         // Chunks of the same size, as far as they can be.
-        let rows = linear.rows().div_ceil(linear.rows().div_ceil(rows));
+        let rows = all_rows.div_ceil(all_rows.div_ceil(rows));
         let block = columns.min(block);
-        let mut panel = Worker::PANEL.max(costs.dim);
-        while panel > costs.dim && costs.worker::<E>(rows, block, panel) > for_workers {
-            panel = (panel / 2).max(costs.dim);
+        let mut panel = Worker::PANEL.max(dim);
+        while panel > dim && costs.worker(rows, block, panel) > for_workers {
+            panel = (panel / 2).max(dim);
         }
-        let workers = (for_workers / costs.worker::<E>(rows, block, panel)).max(1);
+        let workers = (for_workers / costs.worker(rows, block, panel)).max(1);
         Ok(Self { rows, columns, block, panel, workers })
     }
 
@@ -91,44 +108,74 @@ impl Plan {
     }
 }
 
-/// What things take, in bytes.
-struct Costs {
-    rows: usize,
-    dim: usize,
-    filter: bool,
+/// Logits that are held a tile at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Side {
+    /// Elements of a hidden state; `None` where the logits are given.
+    dim: Option<usize>,
+    /// Whether the weight is converted.
+    converts: bool,
 }
 
-impl Costs {
-    /// What is known of every row of the batch, until the end, and its part until it is judged, or what is left to do
-    /// from then on.
-    fn fixed(&self) -> usize {
-        let before_or_after = size_of::<RowPart>().max(size_of::<Live>());
-        self.rows * (size_of::<Judged>() + before_or_after + size_of::<usize>())
+impl Side {
+    pub(crate) fn of<E: Element>(linear: &Linear<'_, E>) -> Self {
+        Self { dim: Some(linear.dim()), converts: E::DTYPE.bytes() != 4 }
+    }
+
+    pub(crate) fn given() -> Self {
+        Self { dim: None, converts: false }
+    }
+}
+
+/// What things take, in bytes. The first side is the one that has a gradient.
+pub(crate) struct Costs<'a> {
+    pub(crate) sides: &'a [Side],
+    pub(crate) filter: bool,
+    /// What is known of a row of the batch, until the end.
+    pub(crate) of_row: usize,
+    /// What is known of a row while its chunk is worked on.
+    pub(crate) of_chunk_row: usize,
+    /// What is known of a row in a block of columns.
+    pub(crate) of_part: usize,
+}
+
+impl Costs<'_> {
+    /// The widest hidden state.
+    fn dim(&self) -> usize {
+        self.sides.iter().filter_map(|side| side.dim).max().unwrap_or(1)
     }
 
     /// A row of a chunk: its place, its logits, the part of each block, its hidden state and that one's gradient.
     fn row(&self, columns: usize, block: usize) -> usize {
-        let logits = columns * size_of::<f32>() + columns.div_ceil(block) * size_of::<RowPart>();
-        size_of::<usize>() + logits + 2 * self.dim * size_of::<f32>()
+        let tile = size_of::<usize>() + columns * size_of::<f32>();
+        let states = |(index, side): (usize, &Side)| side.dim.unwrap_or(0) * if index == 0 { 2 } else { 1 };
+        let states = self.sides.iter().enumerate().map(states).sum::<usize>() * size_of::<f32>();
+        self.of_chunk_row + self.sides.len() * tile + columns.div_ceil(block) * self.of_part + states
     }
 
     /// The columns of a row that takes so many bytes, or a few fewer.
     fn columns(&self, row: usize, block: usize) -> usize {
-        let logits = row.saturating_sub(self.row(0, block) + size_of::<RowPart>());
-        logits * block / (block * size_of::<f32>() + size_of::<RowPart>())
+        let logits = row.saturating_sub(self.row(0, block) + self.of_part);
+        logits * block / (block * self.sides.len() * size_of::<f32>() + self.of_part)
     }
 
-    /// A thread: the panel of a weight in 16 bits, a block's bias, what the filter gathers, and what the GEMM crate packs.
-    fn worker<E: Element>(&self, rows: usize, block: usize, panel: usize) -> usize {
+    /// A thread: of each side the panel of a weight in 16 bits and a block's bias, what the filter gathers, and what the GEMM
+    /// crate packs for the side at hand.
+    fn worker(&self, rows: usize, block: usize, panel: usize) -> usize {
         /// The GEMM crate packs at most this depth at a time.
         const DEPTH: usize = 512;
-        let converted = if E::DTYPE.bytes() == 4 { 0 } else { panel };
-        let gathered = if self.filter { 2 * rows * self.dim } else { 0 };
-        let wide = panel.div_ceil(self.dim).min(block);
-        let slice = super::slices(self.dim).0;
-        let packed = ((wide + rows) * self.dim.min(DEPTH))
-            .max((block + self.dim) * rows.min(DEPTH))
-            .max((slice + rows) * block.min(DEPTH));
-        (converted + gathered + block + packed) * size_of::<f32>()
+        let (mut held, mut packed) = (0, 0);
+        for (index, side) in self.sides.iter().enumerate() {
+            let Some(dim) = side.dim else { continue };
+            held += block + if side.converts { panel } else { 0 };
+            held += if index == 0 && self.filter { 2 * rows * dim } else { 0 };
+            let wide = panel.div_ceil(dim).min(block);
+            let slice = super::slices(dim).0;
+            let of_side = ((wide + rows) * dim.min(DEPTH))
+                .max((block + dim) * rows.min(DEPTH))
+                .max((slice + rows) * block.min(DEPTH));
+            packed = packed.max(of_side);
+        }
+        (held + packed) * size_of::<f32>()
     }
 }

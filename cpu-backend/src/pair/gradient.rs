@@ -5,7 +5,7 @@ use crate::level::Level;
 use crate::row::{PushBack, Row, narrow};
 use crate::simd::Lanes;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
-use tokenloss_core::{PairVerdict, RowPartials, RowSummary};
+use tokenloss_core::{RowPartials, RowSummary};
 
 /// How an objective's gradient joins the divergence's.
 #[derive(Clone, Copy, PartialEq)]
@@ -24,7 +24,6 @@ pub(crate) struct Gradient<'a> {
     level: Level,
     frame: &'a Frame<f32>,
     summary: &'a RowSummary<f64>,
-    /// As they enter the gradient.
     partials: RowPartials<f64>,
     factor: f64,
     joined: Joined,
@@ -39,14 +38,15 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<'a> Gradient<'a> {
+    /// Partials and factor are those that enter the gradient.
     pub(crate) fn new<D>(
         level: Level,
         distillation: &Distillation<D>,
-        verdict: &'a PairVerdict,
-        scale: f64,
         frame: &'a Frame<f32>,
+        summary: &'a RowSummary<f64>,
+        partials: RowPartials<f64>,
+        factor: f64,
     ) -> Self {
-        let partials = verdict.judged.partials.scaled(scale);
         let joined = if partials == RowPartials::zero() {
             Joined::Nothing
         } else if distillation.temperature() == 1.0 && partials.is_plain() {
@@ -54,8 +54,7 @@ impl<'a> Gradient<'a> {
         } else {
             Joined::Base
         };
-        let summary = &verdict.judged.summary;
-        Self { level, frame, summary, partials, factor: verdict.factor * scale, joined }
+        Self { level, frame, summary, partials, factor, joined }
     }
 
     /// The objective's gradient of these logits in `room`, where it has a sweep of its own.

@@ -12,7 +12,7 @@ use tokenloss::{
     Objective, Outputs, Reduction, RowPart, reference,
 };
 
-const REDUCTIONS: [Reduction; 4] = [
+pub(super) const REDUCTIONS: [Reduction; 4] = [
     Reduction::Sum,
     Reduction::Mean(Denominator::Valid),
     Reduction::Mean(Denominator::Kept),
@@ -20,7 +20,7 @@ const REDUCTIONS: [Reduction; 4] = [
 ];
 
 /// Ways through rows and vocabulary: with each number of runs, another.
-fn options<E: Element>(turn: usize, case: &Case<E>) -> LinearOptions {
+pub(super) fn options(turn: usize, least: impl FnOnce() -> usize) -> LinearOptions {
     let of = |chunk_rows, chunk_vocab| LinearOptions { chunk_rows, chunk_vocab, ..LinearOptions::default() };
     match turn % 7 {
         0 => of(None, None),
@@ -30,11 +30,12 @@ fn options<E: Element>(turn: usize, case: &Case<E>) -> LinearOptions {
         4 => of(None, Some(1030)),
         5 => of(Some(5), Some(usize::MAX)),
         // Less than one row of logits, where the vocabulary is not tiny.
-        _ => {
-            let options = LinearOptions::default();
-            LinearOptions { budget: Budget(least(&case.linear(), &options)), ..options }
-        }
+        _ => LinearOptions { budget: Budget(least()), ..LinearOptions::default() },
     }
+}
+
+fn least_of<E: Element>(case: &Case<E>) -> usize {
+    least(&case.linear(), &LinearOptions::default())
 }
 
 /// The largest errors, as shares of what is granted.
@@ -55,7 +56,7 @@ fn check<E: Element, G: Element>(
     turn: usize,
     worst: &mut Worst,
 ) {
-    let options = options(turn, case);
+    let options = options(turn, || least_of(case));
     let wanted = [1, 2, 4].map(|bit| turn & bit == 0);
     let with_entropy = turn.is_multiple_of(3);
     let linear = case.linear();
@@ -124,7 +125,7 @@ fn check<E: Element, G: Element>(
         let twice = f64::from(times);
         if wanted[0] {
             let at = |i| format!("{}: dhidden of row {}, element {}", at(), i / case.dim, i % case.dim);
-            worst.dhidden = worst.dhidden.max(entries(&gradients.dhidden, &truth.dhidden, 1.0, at));
+            worst.dhidden = worst.dhidden.max(entries(&gradients.dhidden, &truth.sums.dhidden, 1.0, at));
         }
         if wanted[1] {
             let at = |i| {
@@ -135,11 +136,11 @@ fn check<E: Element, G: Element>(
                     i % case.dim
                 )
             };
-            worst.dweight = worst.dweight.max(entries(&gradients.dweight, &truth.dweight, twice, at));
+            worst.dweight = worst.dweight.max(entries(&gradients.dweight, &truth.sums.dweight, twice, at));
         }
         if wanted[2] {
             let at = |i| format!("{}, call {times}: dbias of column {i}", at());
-            worst.dbias = worst.dbias.max(entries(&gradients.dbias, &truth.dbias, twice, at));
+            worst.dbias = worst.dbias.max(entries(&gradients.dbias, &truth.sums.dbias, twice, at));
         }
     }
     // Where nothing is wanted or nothing is to come, nothing is written.
@@ -253,7 +254,8 @@ fn logits<E: Element>() {
                 for cpu in levels() {
                     for turn in 0..7 {
                         let mut parts = vec![RowPart::empty(); case.rows()];
-                        cpu.parts_linear(&case.linear(), &options(turn, &case), &mut parts).expect("parts");
+                        cpu.parts_linear(&case.linear(), &options(turn, || least_of(&case)), &mut parts)
+                            .expect("parts");
                         for (&row, (z, tolerance)) in valid.iter().zip(&truths) {
                             let j = case.targets[row] as usize;
                             let got = parts[row].target_logit.expect("the whole vocabulary");
@@ -294,7 +296,7 @@ fn bad_rows_leave_the_others_whole() {
         for (turn, non_finite) in (0..14).map(|i| (i % 7, [NonFinite::Error, NonFinite::NanRow][i / 7])) {
             case.hidden[4 * 5 + 2] = f32::NAN;
             let linear = case.of_batch(case.batch().with_non_finite(non_finite));
-            let options = options(turn, &case);
+            let options = options(turn, || least_of(&case));
             let mut gradients = Gradients::<f32>::new(&linear);
             let mut losses = vec![0.0; case.rows()];
             let outputs = Outputs { losses: Some(&mut losses), ..Outputs::default() };
@@ -307,10 +309,10 @@ fn bad_rows_leave_the_others_whole() {
             );
             gradients.dhidden[4 * 5..5 * 5].fill(0.0);
             let at = |i| format!("{reduction:?}, {options:?}, {non_finite:?}: entry {i}");
-            entries(&gradients.dhidden, &truth.dhidden, 1.0, at);
+            entries(&gradients.dhidden, &truth.sums.dhidden, 1.0, at);
             if non_finite == NonFinite::Error {
-                entries(&gradients.dweight, &truth.dweight, 1.0, at);
-                entries(&gradients.dbias, &truth.dbias, 1.0, at);
+                entries(&gradients.dweight, &truth.sums.dweight, 1.0, at);
+                entries(&gradients.dbias, &truth.sums.dbias, 1.0, at);
             } else {
                 assert!(got.is_ok_and(|totals| totals.loss().is_nan()));
                 assert!(gradients.dweight.iter().chain(&gradients.dbias).all(|d| d.is_nan()));
@@ -380,15 +382,15 @@ fn gradients_are_finite_differences_of_the_weighted_loss() {
         for row in 0..6 {
             if case.targets[row] >= 0 {
                 let i = row * 4 + row % 4;
-                check("hidden", got.dhidden[i], truth.dhidden[i], &|case, step| case.hidden[i] += step);
+                check("hidden", got.dhidden[i], truth.sums.dhidden[i], &|case, step| case.hidden[i] += step);
             }
         }
         for j in [0, 5, 22].into_iter().chain(case.targets[..2].iter().map(|t| *t as usize)) {
             let i = j * 4 + j % 4;
-            check("weight", got.dweight[i], truth.dweight[i], &|case, step| case.weight[i] += step);
+            check("weight", got.dweight[i], truth.sums.dweight[i], &|case, step| case.weight[i] += step);
             let to_bias =
                 |case: &mut Case<f32>, step: f32| case.bias.iter_mut().for_each(|bias| bias[j] += step);
-            check("bias", got.dbias[j], truth.dbias[j], &to_bias);
+            check("bias", got.dbias[j], truth.sums.dbias[j], &to_bias);
         }
     }
     println!("linear: {count} finite differences, {worst:.3} of what is granted");

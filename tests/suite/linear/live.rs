@@ -60,7 +60,7 @@ fn a_row_does_not_depend_on_who_else_is_live() {
         let mut greatest = 0.0f32;
         for (row, (a, b)) in all.dhidden.chunks_exact(24).zip(some.dhidden.chunks_exact(24)).enumerate() {
             for (k, (a, b)) in a.iter().zip(b).enumerate() {
-                let tolerance = truth.dhidden[row * 24 + k].tolerance;
+                let tolerance = truth.sums.dhidden[row * 24 + k].tolerance;
                 if case.weights[row] == 0.0 {
                     assert_eq!(*b, 0.0, "row {row}");
                 } else {
@@ -123,13 +123,13 @@ fn row_tolerance() {
 
         let tolerance = f64::from(tolerance);
         let widest = case.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-        let of_hidden = cost("dhidden", &truth.dhidden, &got.dhidden, |i| {
+        let of_hidden = cost("dhidden", &truth.sums.dhidden, &got.dhidden, |i| {
             if dropped.contains(&(i / 24)) { tolerance * f64::from(widest) } else { 0.0 }
         });
         let left_out =
             |k: usize| dropped.iter().map(|row| f64::from(case.hidden[row * 24 + k].abs())).sum::<f64>();
         let sums: Vec<_> = (0..24).map(left_out).collect();
-        let of_weight = cost("dweight", &truth.dweight, &got.dweight, |i| tolerance * sums[i % 24]);
+        let of_weight = cost("dweight", &truth.sums.dweight, &got.dweight, |i| tolerance * sums[i % 24]);
         assert!(of_hidden.off > 0 && of_weight.off > 0, "a tolerance that left nothing out");
         println!(
             "row tolerance, {}: {} of {} rows left out; of the bounds, dhidden {:.3}, dweight {:.3}",
@@ -161,7 +161,7 @@ fn block_tolerance() {
         // What is left once the same blocks are left out in f64: the gradient to be had.
         let tolerance = f64::from(tolerance);
         let (mut dhidden, mut dweight, mut dbias) =
-            (truth.dhidden.clone(), truth.dweight.clone(), truth.dbias.clone());
+            (truth.sums.dhidden.clone(), truth.sums.dweight.clone(), truth.sums.dbias.clone());
         let mut left_out = vec![false; rows * vocab.div_ceil(block)];
         let mut z = vec![0.0; vocab];
         for row in (0..rows).filter(|row| case.targets[*row] >= 0) {
@@ -203,10 +203,10 @@ fn block_tolerance() {
             rows.map(|row| f64::from(case.hidden[row * dim + k].abs())).sum::<f64>()
         };
         let of_hidden =
-            cost("dhidden", &truth.dhidden, &got.dhidden, |i| tolerance * weight(i / dim, i % dim));
+            cost("dhidden", &truth.sums.dhidden, &got.dhidden, |i| tolerance * weight(i / dim, i % dim));
         let of_weight =
-            cost("dweight", &truth.dweight, &got.dweight, |i| tolerance * hidden(i / dim, i % dim));
-        let of_bias = cost("dbias", &truth.dbias, &got.dbias, |j| {
+            cost("dweight", &truth.sums.dweight, &got.dweight, |i| tolerance * hidden(i / dim, i % dim));
+        let of_bias = cost("dbias", &truth.sums.dbias, &got.dbias, |j| {
             tolerance * (0..rows).filter(|row| is_out(*row, j)).count() as f64
         });
         assert!(of_hidden.off > 0 && of_weight.off > 0 && of_bias.off > 0, "a filter that left nothing out");

@@ -4,6 +4,7 @@ mod bad_input;
 mod gradients;
 pub(crate) mod inputs;
 mod live;
+mod pairs;
 mod real;
 mod repeat;
 mod shards;

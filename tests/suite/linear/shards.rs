@@ -40,9 +40,9 @@ fn check(case: &Case<impl Element>, truth: &Truth, got: &[RowSummary<f64>], at: 
 }
 
 fn check_all(truth: &Truth, [dhidden, dweight, dbias]: [&[f32]; 3], at: impl Fn() -> String) {
-    entries(dhidden, &truth.dhidden, 1.0, |i| format!("{}: dhidden {i}", at()));
-    entries(dweight, &truth.dweight, 1.0, |i| format!("{}: dweight {i}", at()));
-    entries(dbias, &truth.dbias, 1.0, |i| format!("{}: dbias {i}", at()));
+    entries(dhidden, &truth.sums.dhidden, 1.0, |i| format!("{}: dhidden {i}", at()));
+    entries(dweight, &truth.sums.dweight, 1.0, |i| format!("{}: dweight {i}", at()));
+    entries(dbias, &truth.sums.dbias, 1.0, |i| format!("{}: dbias {i}", at()));
 }
 
 fn partials(case: &Case<impl Element>, summaries: &[RowSummary<f64>], scale: f64) -> Vec<RowPartials<f64>> {

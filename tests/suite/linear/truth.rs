@@ -21,15 +21,20 @@ pub(crate) struct Entry {
     pub(crate) tolerance: f64,
 }
 
+impl Entry {
+    fn add(&mut self, want: f64, tolerance: f64) {
+        self.want += want;
+        self.tolerance += tolerance;
+    }
+}
+
 pub(crate) struct Truth {
     pub(crate) totals: Totals,
     /// `None` for ignored rows.
     pub(crate) rows: Vec<Option<oracle::Truth>>,
     /// How far off a row's logits may be.
     pub(crate) of_logits: Vec<f64>,
-    pub(crate) dhidden: Vec<Entry>,
-    pub(crate) dweight: Vec<Entry>,
-    pub(crate) dbias: Vec<Entry>,
+    pub(crate) sums: Sums,
 }
 
 /// How far off the logits of a row may be: each is a sum of products and a bias.
@@ -61,17 +66,7 @@ pub(crate) fn truth<E: Element>(case: &Case<E>, objective: &Objective, reduction
         .expect("finite logits");
     let scale = reduction.scale(totals.valid, totals.kept);
 
-    let wide = |x: &[E]| x.iter().map(|x| f64::from(x.to_f32())).collect::<Vec<_>>();
-    let (hidden, weight) = (wide(&case.hidden), wide(&case.weight));
-    let entry = |want: &f64| Entry { want: *want, tolerance: 0.0 };
-    let mut truth = Truth {
-        totals,
-        rows: vec![],
-        of_logits: vec![0.0; rows],
-        dhidden: dhidden.iter().map(entry).collect(),
-        dweight: dweight.iter().map(entry).collect(),
-        dbias: dbias.iter().map(entry).collect(),
-    };
+    let mut truth = Truth { totals, rows: vec![], of_logits: vec![0.0; rows], sums: Sums::new(case) };
     let mut z = vec![0.0; vocab];
     for row in 0..rows {
         let Some(target) = linear.batch().target(row) else {
@@ -84,22 +79,58 @@ pub(crate) fn truth<E: Element>(case: &Case<E>, objective: &Objective, reduction
         let grant = Grant { base: Grant::CPU.base + 2.0 * truth.of_logits[row], ..Grant::CPU };
         let scaled = f64::from(case.weights[row]) * scale;
         let of_row = oracle::truth_of(&z, target, objective, scaled, grant);
-        if of_row.dlogits.iter().any(|d| *d != 0.0) {
-            let hidden = &hidden[row * dim..][..dim];
-            let of_hidden = &mut truth.dhidden[row * dim..][..dim];
-            for (j, (d, off)) in of_row.dlogits.iter().zip(&of_row.tolerances).enumerate() {
-                let (own, above) = (off + of_sum(vocab, d.abs()), off + of_sum(rows, d.abs()));
-                truth.dbias[j].tolerance += above;
-                let of_weight = &mut truth.dweight[j * dim..][..dim];
-                for k in 0..dim {
-                    of_hidden[k].tolerance += own * weight[j * dim + k].abs() + FLUSH;
-                    of_weight[k].tolerance += above * hidden[k].abs() + FLUSH;
-                }
-            }
-        }
+        truth.sums.add(case, row, &of_row.dlogits, &of_row.tolerances);
         truth.rows.push(Some(of_row));
     }
+    // What should come out is the whole oracle's to say.
+    let Sums { dhidden: of_hidden, dweight: of_weight, dbias: of_bias } = &mut truth.sums;
+    for (entries, wants) in [(of_hidden, dhidden), (of_weight, dweight), (of_bias, dbias)] {
+        entries.iter_mut().zip(wants).for_each(|(entry, want)| entry.want = want);
+    }
     truth
+}
+
+/// The gradients of a linear form.
+pub(crate) struct Sums {
+    pub(crate) dhidden: Vec<Entry>,
+    pub(crate) dweight: Vec<Entry>,
+    pub(crate) dbias: Vec<Entry>,
+}
+
+impl Sums {
+    pub(crate) fn new<E: Element>(case: &Case<E>) -> Self {
+        let (rows, vocab, dim) = (case.rows(), case.vocab, case.dim);
+        let none = |count: usize| vec![Entry::default(); count];
+        Self { dhidden: none(rows * dim), dweight: none(vocab * dim), dbias: none(vocab) }
+    }
+
+    /// Adds what a row's logits have for gradient, and how far off that may be.
+    pub(crate) fn add<E: Element>(
+        &mut self,
+        case: &Case<E>,
+        row: usize,
+        dlogits: &[f64],
+        tolerances: &[f64],
+    ) {
+        if dlogits.iter().all(|d| *d == 0.0) {
+            return;
+        }
+        let (rows, vocab, dim) = (case.rows(), case.vocab, case.dim);
+        let wide = |e: E| f64::from(e.to_f32());
+        let hidden = &case.hidden[row * dim..][..dim];
+        let of_hidden = &mut self.dhidden[row * dim..][..dim];
+        for (j, (d, off)) in dlogits.iter().zip(tolerances).enumerate() {
+            let (own, above) = (off + of_sum(vocab, d.abs()), off + of_sum(rows, d.abs()));
+            let weight = &case.weight[j * dim..][..dim];
+            let of_weight = &mut self.dweight[j * dim..][..dim];
+            self.dbias[j].add(*d, above);
+            for k in 0..dim {
+                let (weight, hidden) = (wide(weight[k]), wide(hidden[k]));
+                of_hidden[k].add(d * weight, own * weight.abs() + FLUSH);
+                of_weight[k].add(d * hidden, above * hidden.abs() + FLUSH);
+            }
+        }
+    }
 }
 
 /// An error beyond one rounding, as a share of what is granted.
