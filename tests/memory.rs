@@ -5,10 +5,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokenloss::cpu::Cpu;
+use tokenloss::divergence::{Distillation, ReverseKl};
 use tokenloss::half::bf16;
 use tokenloss::{
-    Batch, Budget, Element, Error, EvaluateLinear, Linear, LinearGradients, LinearOptions, Nll, Outputs,
-    Reduction, Shape,
+    Batch, Budget, Element, Error, EvaluateLinear, EvaluateLinearPair, Linear, LinearGradients,
+    LinearOptions, Nll, Outputs, PairOutputs, Reduction, Shape, Teacher, TeacherRows,
 };
 
 struct Counting;
@@ -91,9 +92,22 @@ fn run<E: Element>([rows, dim, vocab]: [usize; 3], budgets: &[usize], pools: &mu
     let linear = Linear::new(batch, dim, &hidden, &weight).and_then(|l| l.with_bias(&bias)).expect("a form");
     let (mut dhidden, mut dweight, mut dbias) =
         (vec![E::from_f32(0.0); rows * dim], vec![0.0; vocab * dim], vec![0.0; vocab]);
-    for (budget, (what, gradient, tolerance)) in budgets.iter().flat_map(|budget| {
-        [("forward", false, 0.0), ("all gradients", true, 0.0), ("filtered", true, 1e-5)]
-            .map(|way| (*budget, way))
+    // A teacher of another width.
+    let (wide, of_wide) = (numbers::<E>(rows * (dim + 8), 1.0), numbers::<E>(vocab * (dim + 8), 0.3));
+    let teacher = TeacherRows::Linear(Linear::new(batch, dim + 8, &wide, &of_wide).expect("a form"));
+    let shape = Shape::new(rows, vocab).expect("a shape");
+    let logits = numbers::<E>(rows * vocab, 3.0);
+    let given = TeacherRows::Logits(Teacher::new(shape, &logits).expect("a teacher"));
+    let anchor = ReverseKl::new().and_then(|d| Distillation::new(d, 1.0)).expect("a factor");
+    for (budget, (what, gradient, tolerance, teacher)) in budgets.iter().flat_map(|budget| {
+        [
+            ("forward", false, 0.0, None),
+            ("all gradients", true, 0.0, None),
+            ("filtered", true, 1e-5, None),
+            ("two rows", true, 1e-5, Some(&teacher)),
+            ("logits given", true, 0.0, Some(&given)),
+        ]
+        .map(|way| (*budget, way))
     }) {
         // Threads that end free what they keep, some time: so all stay until the end.
         pools.push(rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("threads"));
@@ -115,16 +129,19 @@ fn run<E: Element>([rows, dim, vocab]: [usize; 3], budgets: &[usize], pools: &mu
             } else {
                 LinearGradients::default()
             };
-            let cpu = Cpu::new();
-            pool.install(|| {
-                cpu.evaluate_linear(
+            let (cpu, mean) = (Cpu::new(), Reduction::default());
+            pool.install(|| match teacher {
+                None => cpu.evaluate_linear(&Nll, mean, &linear, &options, gradients, Outputs::default()),
+                Some(teacher) => cpu.evaluate_linear_pair(
                     &Nll,
-                    Reduction::default(),
+                    &anchor,
+                    mean,
                     &linear,
+                    teacher,
                     &options,
                     gradients,
-                    Outputs::default(),
-                )
+                    PairOutputs::default(),
+                ),
             })
         };
         let budget = match budget {

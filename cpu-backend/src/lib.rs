@@ -56,6 +56,39 @@
 //! # Ok::<(), tokenloss_core::Error>(())
 //! ```
 //!
+//! The same with a teacher, whose hidden states may be wider, and whose logits are never held either:
+//!
+//! ```
+//! use tokenloss_core::divergence::{Distillation, ForwardKl};
+//! use tokenloss_core::{
+//!     Batch, EvaluateLinearPair, Linear, LinearGradients, LinearOptions, Nll, PairOutputs, Reduction, Shape, TeacherRows,
+//! };
+//! use tokenloss_cpu::Cpu;
+//!
+//! // Two classes: the student gives both the same, the teacher is all but sure of the second.
+//! let batch = Batch::new(Shape::new(1, 2)?, &[1])?;
+//! let student = Linear::new(batch, 1, &[1.0f32], &[0.5, 0.5])?;
+//! let teacher = TeacherRows::Linear(Linear::new(batch, 2, &[3.0f32, 1.0], &[0.0, 0.0, 1.0, 0.0])?);
+//! let (mut dweight, mut value) = ([0.0f32; 2], [0.0f32]);
+//! let anchor = Distillation::new(ForwardKl::new()?, 1.0)?.with_objective_weight(0.0)?;
+//! Cpu::new().evaluate_linear_pair(
+//!     &Nll,
+//!     &anchor,
+//!     Reduction::default(),
+//!     &student,
+//!     &teacher,
+//!     &LinearOptions::default(),
+//!     LinearGradients::<f32> { dweight: Some(&mut dweight), ..Default::default() },
+//!     PairOutputs { divergences: Some(&mut value), ..Default::default() },
+//! )?;
+//! let q = 1.0 / (1.0 + (-3f32).exp());
+//! let entropy = -q * q.ln() - (1.0 - q) * (1.0 - q).ln();
+//! assert!((value[0] - (2f32.ln() - entropy)).abs() < 1e-6);
+//! // p - q of the second class, whose hidden element is 1.
+//! assert!((dweight[1] - (0.5 - q)).abs() < 1e-6 && (dweight[0] + dweight[1]).abs() < 1e-7);
+//! # Ok::<(), tokenloss_core::Error>(())
+//! ```
+//!
 //! * **Threads.** Rows are spread over the current rayon pool; run inside `ThreadPool::install` for another.
 //!   Results do not depend on the number of threads, bit for bit.
 //! * **Levels.** One set of kernels, compiled for each [`Level`]: portable, AVX2 with FMA, AVX-512, NEON.

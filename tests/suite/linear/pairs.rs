@@ -32,6 +32,7 @@ struct Pair<E, U> {
     teacher: Source<U>,
 }
 
+/// Columns behind each row of given logits.
 const PADDING: usize = 3;
 
 impl<E: Element, U: Element> Pair<E, U> {
@@ -59,7 +60,7 @@ impl<E: Element, U: Element> Pair<E, U> {
             }
         }
         // The targets are not looked at, whatever they are.
-        teacher.targets.iter_mut().for_each(|target| *target = target.max(&mut 0).rem_euclid(2));
+        teacher.targets.fill(1);
         Self { student, teacher: Source::Linear(teacher) }
     }
 
@@ -277,17 +278,43 @@ fn check<E: Element, U: Element, G: Element>(
     turn: usize,
     worst: &mut Worst,
 ) {
-    let case = &pair.student;
     let reduction = REDUCTIONS[turn / 3 % 4];
     let truth = truth(pair, objective, distillation, reduction);
     if truth.rows.iter().flatten().any(|row| row.on_a_kink) {
         return;
     }
-    let linear = case.linear();
     for (step, cpu) in levels().enumerate() {
         let turn = turn + step;
         let options = options(turn, || pair.least(&LinearOptions::default()));
-        let wanted = if turn.is_multiple_of(5) { [turn % 2 == 0, turn % 3 == 0, true] } else { [true; 3] };
+        let wanted = if turn.is_multiple_of(5) {
+            [turn.is_multiple_of(2), turn.is_multiple_of(3), true]
+        } else {
+            [true; 3]
+        };
+        let call = Call { cpu, objective, distillation, reduction, options };
+        call.compare::<E, U, G>(pair, &truth, wanted, worst);
+    }
+}
+
+/// One way through.
+struct Call<'a> {
+    cpu: Cpu,
+    objective: Option<&'a Objective>,
+    distillation: &'a Distillation<AnyDivergence>,
+    reduction: Reduction,
+    options: LinearOptions,
+}
+
+impl Call<'_> {
+    fn compare<E: Element, U: Element, G: Element>(
+        &self,
+        pair: &Pair<E, U>,
+        truth: &Truth,
+        wanted: [bool; 3],
+        worst: &mut Worst,
+    ) {
+        let Self { cpu, objective, distillation, reduction, options } = self;
+        let (case, linear) = (&pair.student, pair.student.linear());
         let at = |what: &str| {
             let shape =
                 format!("{} from {} to {}, {} x {}", E::DTYPE, U::DTYPE, G::DTYPE, case.vocab, case.dim);
@@ -298,7 +325,7 @@ fn check<E: Element, U: Element, G: Element>(
         };
         let mut gradients = Gradients::<G>::new(&linear);
         let got = pair
-            .evaluate(cpu, objective, distillation, reduction, &linear, &options, gradients.wanted(wanted))
+            .evaluate(*cpu, *objective, distillation, *reduction, &linear, options, gradients.wanted(wanted))
             .unwrap_or_else(|error| panic!("{}", at(&error.to_string())));
         let (totals, want) = (got.totals(), truth.totals);
         let counts = |t: &Totals| (t.valid, t.kept, t.ignored, t.live, t.denominator, t.weight_sum);
@@ -356,7 +383,7 @@ fn every_divergence<E: Element, U: Element, G: Element>() {
                 distillation = distillation.with_square();
             }
             let student = Case::<E>::new(vocab, dim, turn % 3 != 1, turn as u64);
-            let pair = if turn % 2 == 1 || turn % 7 == 0 {
+            let pair = if turn % 2 == 1 || turn.is_multiple_of(7) {
                 Pair::<E, U>::linear(student, 2 * dim + 1, turn as u64 + 100)
             } else {
                 Pair::<E, U>::given(student, turn as u64 + 100)
@@ -387,4 +414,404 @@ fn every_divergence_bf16_from_f16() {
 #[test]
 fn every_divergence_f16_from_f32() {
     every_divergence::<f16, f32, f32>();
+}
+
+/// A vocabulary of 262,144, held a few columns at a time.
+#[test]
+fn a_wide_vocabulary_in_a_small_budget() {
+    let mut worst = Worst::default();
+    for (turn, name) in ["forward_kl", "jensen_shannon"].into_iter().enumerate() {
+        let distillation = Distillation::new(listed(name, &[0.5][..turn]), 1.0)
+            .and_then(|d| d.with_temperature([1.0, 2.0][turn]))
+            .expect("in the domain");
+        let mut student = Case::<f32>::new(262_144, 2, false, 5);
+        // Three rows are enough.
+        (4..student.rows()).for_each(|row| student.targets[row] = tokenloss::IGNORE_INDEX);
+        let pair = Pair::<f32, bf16>::linear(student, 3, 6);
+        let nll = objective("nll");
+        let truth = truth(&pair, Some(&nll), &distillation, Reduction::Sum);
+        let least = pair.least(&LinearOptions::default());
+        assert!(least < 1 << 14, "{least} bytes");
+        for budget in [1 << 16, 1 << 19] {
+            let options = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
+            let (objective, reduction) = (Some(&nll), Reduction::Sum);
+            let call = Call { cpu: Cpu::new(), objective, distillation: &distillation, reduction, options };
+            call.compare::<f32, bf16, f32>(&pair, &truth, [true; 3], &mut worst);
+        }
+    }
+    println!("262,144 columns: of what is granted, values, dhidden, dweight and dbias {:.3?}", worst.0);
+}
+
+/// With the bytes that the error asks for the call works, and with one less it does not. Both sides count.
+#[test]
+fn the_least_budget_is_the_least() {
+    let distillation = Distillation::new(listed("reverse_kl", &[]), 1.0).expect("a factor");
+    let default = LinearOptions::default();
+    let check = |pair: &dyn Fn(LinearOptions) -> (usize, Result<Got, Error>), options: LinearOptions| {
+        let needed = pair(LinearOptions { budget: Budget(0), ..options }).0;
+        let of = |budget| pair(LinearOptions { budget: Budget(budget), ..options }).1;
+        assert_eq!(of(needed - 1).err(), Some(Error::Budget { needed, budget: needed - 1 }));
+        assert!(of(needed).expect("within the budget").totals().loss().is_finite());
+        needed
+    };
+    let run = |pair: &Pair<f32, bf16>, options: LinearOptions| {
+        let (linear, least) = (pair.student.linear(), LinearOptions { budget: default.budget, ..options });
+        let all = &mut Gradients::<f32>::new(&linear);
+        let (sum, all) = (Reduction::Sum, all.all());
+        (pair.least(&least), pair.evaluate(Cpu::new(), None, &distillation, sum, &linear, &options, all))
+    };
+    for (chunk_vocab, block_tolerance) in [(None, 0.0), (Some(5), 0.0), (None, 1e-5)] {
+        let options = LinearOptions { chunk_vocab, block_tolerance, ..default };
+        let student = || Case::<f32>::new(1100, 24, true, 3);
+        let given = Pair::given(student(), 4);
+        let narrow = Pair::linear(student(), 24, 4);
+        let wide = Pair::linear(student(), 600, 4);
+        let [given, narrow, wide] =
+            [given, narrow, wide].map(|pair| check(&|options| run(&pair, options), options));
+        let alone = super::least(&student().linear(), &options);
+        assert!(alone < given && given < narrow && narrow < wide, "{alone}, {given}, {narrow}, {wide}");
+    }
+}
+
+fn on_any_number_of_threads<E: Element>(linear: bool) {
+    // Several blocks and several slices of a hidden state, none of which a number of threads divides.
+    let student = Case::<E>::noise(35, 2201, 520, 6);
+    let pair = if linear {
+        let mut teacher = Case::<E>::noise(35, 2201, 300, 7);
+        teacher.targets.clone_from(&student.targets);
+        Pair { student, teacher: Source::Linear(teacher) }
+    } else {
+        Pair::given(student, 7)
+    };
+    let default = LinearOptions::default();
+    let filter = LinearOptions { row_tolerance: 1e-6, block_tolerance: 1e-5, ..default };
+    let distillation = Distillation::new(listed("reverse_kl", &[]), 0.5)
+        .and_then(|d| d.with_temperature(if linear { 2.0 } else { 1.0 }))
+        .expect("in the domain");
+    let power = objective("power:alpha=1");
+    for (options, reduction) in [
+        (default, Reduction::Sum),
+        (default, Reduction::Mean(Denominator::Kept)),
+        (LinearOptions { chunk_rows: Some(11), ..default }, Reduction::Sum),
+        (LinearOptions { chunk_vocab: Some(1500), ..default }, Reduction::Sum),
+        (LinearOptions { budget: Budget(1 << 20), ..filter }, Reduction::Sum),
+    ] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let linear = pair.student.linear();
+            let mut all = Gradients::<E>::new(&linear);
+            let got = pool.install(|| {
+                let cpu = Cpu::new();
+                pair.evaluate(cpu, Some(&power), &distillation, reduction, &linear, &options, all.all())
+            });
+            let got = got.expect("finite rows");
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            (all.bits(), bits(&got.losses), bits(&got.divergences), got.totals().loss_sum.to_bits())
+        };
+        let one = run(1);
+        for threads in [1, 2, 3, 8] {
+            assert!(run(threads) == one, "{}, {options:?}, {reduction:?}: {threads} threads", E::DTYPE);
+        }
+    }
+}
+
+#[test]
+fn on_any_number_of_threads_f32() {
+    on_any_number_of_threads::<f32>(true);
+    on_any_number_of_threads::<f32>(false);
+}
+
+#[test]
+fn on_any_number_of_threads_bf16() {
+    on_any_number_of_threads::<bf16>(true);
+}
+
+fn message<T>(result: Result<T, Error>) -> String {
+    result.err().expect("a fault").to_string()
+}
+
+/// Every fault of a row, whatever the way through: the message, and that all other rows are done.
+#[test]
+fn bad_rows() {
+    let (vocab, dim) = (1100, 3);
+    let finite = "expected a finite number or -inf";
+    let none = format!("is -inf in all {vocab} columns, so that no class has probability");
+    type Change = fn(&mut Case<f32>, &mut Source<f32>);
+    fn given(teacher: &mut Source<f32>) -> &mut [f32] {
+        match teacher {
+            Source::Given(logits) => &mut logits[4 * (1100 + PADDING)..][..1100],
+            Source::Linear(_) => panic!("logits"),
+        }
+    }
+    fn case(teacher: &mut Source<f32>) -> &mut Case<f32> {
+        match teacher {
+            Source::Given(_) => panic!("hidden states"),
+            Source::Linear(case) => case,
+        }
+    }
+    let faults: [(bool, Change, String); 6] = [
+        (
+            false,
+            |student, _| student.hidden[4 * 3 + 1] = f32::NAN,
+            format!("logits: row 4, column 0 is NaN, {finite}"),
+        ),
+        (false, |_, u| given(u)[1030] = f32::NAN, format!("teacher: row 4, column 1030 is NaN, {finite}")),
+        (false, |_, u| given(u)[1099] = INF, format!("teacher: row 4, column 1099 is inf, {finite}")),
+        (false, |_, u| given(u).fill(-INF), format!("teacher: row 4 {none}")),
+        (true, |_, u| case(u).hidden[4 * 7] = f32::NAN, format!("teacher: row 4, column 0 is NaN, {finite}")),
+        (
+            false,
+            |student, u| {
+                let bias = student.bias.as_ref().expect("a bias");
+                let masked = (500..1100).find(|j| bias[*j] == -INF).expect("a mask");
+                given(u)[masked] = 1.5;
+            },
+            "divergence: row 4 is infinite, because column 500 is -inf in logits and 1.5 in teacher".into(),
+        ),
+    ];
+    let power = objective("power:alpha=0.5");
+    for (linear, change, text) in &faults {
+        for (temperature, denominator) in
+            [(1.0, Denominator::Valid), (2.0, Denominator::Kept), (1.0, Denominator::Kept)]
+        {
+            let student = || {
+                let mut student = Case::<f32>::new(vocab, dim, true, 7);
+                student.weights.fill(1.0);
+                // The same columns masked, whatever the targets.
+                let bias = student.bias.iter_mut().flatten();
+                bias.enumerate().for_each(|(j, b)| *b = if j % 7 == 3 { -INF } else { b.max(-1.0) });
+                student
+            };
+            let mut pair = if *linear {
+                Pair::<f32, f32>::linear(student(), 7, 8)
+            } else {
+                Pair::<f32, f32>::given(student(), 8)
+            };
+            let distillation = Distillation::new(listed("forward_kl", &[]), 1.0)
+                .and_then(|d| d.with_temperature(temperature))
+                .expect("in the domain");
+            let reduction = Reduction::Mean(denominator);
+            // The bad row weighs nothing and misses nothing: its share of the sums is 0.
+            pair.student.weights[4] = 0.0;
+            let truth = truth(&pair, Some(&power), &distillation, reduction);
+            pair.student.weights[4] = 1.0;
+            change(&mut pair.student, &mut pair.teacher);
+            let ways = [(None, None), (Some(4), None), (None, Some(100)), (Some(1), Some(7))];
+            for ((chunk_rows, chunk_vocab), non_finite) in
+                ways.into_iter().flat_map(|way| [NonFinite::Error, NonFinite::NanRow].map(|n| (way, n)))
+            {
+                let options = LinearOptions { chunk_rows, chunk_vocab, ..LinearOptions::default() };
+                let linear = pair.student.of_batch(pair.student.batch().with_non_finite(non_finite));
+                let mut all = Gradients::<f32>::new(&linear);
+                let mut got = Got::new(linear.rows());
+                let (teacher, cpu) = (pair.rows(), Cpu::new());
+                let totals = cpu.evaluate_linear_pair(
+                    &power,
+                    &distillation,
+                    reduction,
+                    &linear,
+                    &teacher,
+                    &options,
+                    all.all(),
+                    got.outputs(),
+                );
+                let at = |i: usize| format!("{text}, {options:?}, {non_finite:?}: entry {i}");
+                for row in (0..linear.rows()).filter(|row| pair.student.targets[*row] >= 0) {
+                    let bad = (got.losses[row].is_nan(), got.divergences[row].is_nan());
+                    assert_eq!(bad, (row == 4, row == 4), "{}", at(row));
+                }
+                let dhidden = &mut all.dhidden;
+                assert!(dhidden[4 * dim..5 * dim].iter().all(|d| d.is_nan()), "{}", at(4));
+                dhidden[4 * dim..5 * dim].fill(0.0);
+                entries(dhidden, &truth.sums.dhidden, 1.0, at);
+                if non_finite == NonFinite::Error {
+                    assert_eq!(&message(totals), text, "{options:?}");
+                    entries(&all.dweight, &truth.sums.dweight, 1.0, at);
+                    entries(&all.dbias, &truth.sums.dbias, 1.0, at);
+                } else {
+                    assert!(totals.expect("no error").loss().is_nan());
+                    assert!(all.dweight.iter().chain(&all.dbias).all(|d| d.is_nan()), "{}", at(0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_input() {
+    let pair = Pair::<f32, f32>::linear(Case::new(40, 3, false, 1), 5, 2);
+    let (case, options) = (&pair.student, LinearOptions::default());
+    let rows = case.rows();
+    let distillation = Distillation::new(listed("forward_kl", &[]), 1.0).expect("a factor");
+    let run = |linear: &Linear<'_, f32>, teacher: &TeacherRows<'_, f32>, options: &LinearOptions| {
+        let (cpu, none) = (Cpu::new(), LinearGradients::<f32>::default());
+        let (sum, outputs) = (Reduction::Sum, PairOutputs::default());
+        message(cpu.evaluate_linear_pair(
+            &Unjudged,
+            &distillation,
+            sum,
+            linear,
+            teacher,
+            options,
+            none,
+            outputs,
+        ))
+    };
+    let linear = case.linear();
+    let columns = "columns: 1..40 is empty, or not what a vocab of 40 asks for";
+    assert_eq!(run(&case.shard(1..40), &pair.rows(), &options), columns);
+    let Source::Linear(teacher) = &pair.teacher else { panic!("hidden states") };
+    assert_eq!(run(&linear, &TeacherRows::Linear(teacher.shard(1..40)), &options), columns);
+    let map = "map: a divergence takes logits as they are, expected a batch without a map";
+    let mapped =
+        |batch: Batch<'static>| batch.with_map(LogitMap::softcap(30.0).expect("a cap")).expect("a map");
+    let leak = |case: &Case<f32>| -> &'static Case<f32> {
+        let mut copy = Case::new(40, case.dim, false, 1);
+        copy.hidden.clone_from(&case.hidden);
+        copy.weight.clone_from(&case.weight);
+        Box::leak(Box::new(copy))
+    };
+    let (student, of_teacher) = (leak(case), leak(teacher));
+    assert_eq!(run(&student.of_batch(mapped(student.batch())), &pair.rows(), &options), map);
+    let of_teacher = TeacherRows::Linear(of_teacher.of_batch(mapped(of_teacher.batch())));
+    assert_eq!(run(&linear, &of_teacher, &options), map);
+    // Other rows, and another vocabulary, given and not.
+    for (n, vocab, text) in [
+        (rows - 1, 40, format!("teacher rows: expected {rows} values, got {}", rows - 1)),
+        (rows, 41, "teacher vocab: expected 40 values, got 41".into()),
+    ] {
+        let shape = Shape::new(n, vocab).expect("a shape");
+        let (logits, targets) = (vec![0.0f32; n * vocab], vec![0; n]);
+        let (hidden, weight) = (vec![0.0f32; n * 2], vec![0.0f32; vocab * 2]);
+        let given = TeacherRows::Logits(Teacher::new(shape, &logits).expect("a teacher"));
+        assert_eq!(run(&linear, &given, &options), text);
+        let batch = Batch::new(shape, &targets).expect("a batch");
+        let form = Linear::new(batch, 2, &hidden, &weight).expect("a linear form");
+        assert_eq!(run(&linear, &TeacherRows::Linear(form), &options), text);
+    }
+    let chunk = LinearOptions { chunk_rows: Some(0), ..options };
+    assert_eq!(run(&linear, &pair.rows(), &chunk), "chunk_rows: expected at least 1, got 0");
+    let tolerance = LinearOptions { block_tolerance: -1.0, ..options };
+    assert_eq!(
+        run(&linear, &pair.rows(), &tolerance),
+        "block_tolerance: expected a finite number of at least 0, got -1"
+    );
+    let needed = pair.least(&options);
+    let budget = LinearOptions { budget: Budget(100), ..options };
+    assert_eq!(
+        run(&linear, &pair.rows(), &budget),
+        format!("budget: 100 bytes hold not even one row and a few columns, expected at least {needed}")
+    );
+    let teacher = pair.rows();
+    let all = |reduction, gradients: LinearGradients<'_, f32>, outputs: PairOutputs<'_>| {
+        let cpu = Cpu::new();
+        message(cpu.evaluate_linear_pair(
+            &Unjudged,
+            &distillation,
+            reduction,
+            &linear,
+            &teacher,
+            &options,
+            gradients,
+            outputs,
+        ))
+    };
+    let short = &mut vec![0.0f32; rows * 3 - 1];
+    let gradients = LinearGradients { dhidden: Some(&mut short[..]), dweight: None, dbias: None };
+    assert_eq!(
+        all(Reduction::Sum, gradients, PairOutputs::default()),
+        format!("dhidden: expected {} values, got {}", rows * 3, rows * 3 - 1)
+    );
+    let outputs = PairOutputs { divergences: Some(&mut short[..1]), ..PairOutputs::default() };
+    assert_eq!(
+        all(Reduction::Sum, LinearGradients::default(), outputs),
+        format!("divergences: expected {rows} values, got 1")
+    );
+    let given = Reduction::Mean(Denominator::Given(0.0));
+    assert_eq!(
+        all(given, LinearGradients::default(), PairOutputs::default()),
+        "denominator: expected a positive finite number, got 0"
+    );
+}
+
+/// What a row tolerance leaves out is bounded as its documentation says, and by default nothing is.
+#[test]
+fn tolerances() {
+    let (rows, vocab, dim) = (120, 1100, 24);
+    let pair = Pair::<f32, f32>::given(Case::noise(rows, vocab, dim, 3), 4);
+    let reduction = Reduction::default();
+    for name in ["forward_kl", "reverse_kl"] {
+        let distillation = Distillation::new(listed(name, &[]), 1.0).expect("a factor");
+        let truth = truth(&pair, None, &distillation, reduction);
+        for chunk_vocab in [None, Some(500)] {
+            let exact = LinearOptions { chunk_rows: Some(50), chunk_vocab, ..LinearOptions::default() };
+            let run = |options: LinearOptions| {
+                let linear = pair.student.linear();
+                let mut all = Gradients::<f32>::new(&linear);
+                let cpu = Cpu::new();
+                let got = pair.evaluate(cpu, None, &distillation, reduction, &linear, &options, all.all());
+                (got.expect("finite rows"), all)
+            };
+            // Between rows that differ by 0.01 and those that differ by 0.3.
+            let tolerance = 5e-4f32;
+            let (all, want) = run(exact);
+            let (some, got) = run(LinearOptions { row_tolerance: tolerance, ..exact });
+            let is_nothing = |d: &[f32]| d.iter().all(|d| *d == 0.0);
+            let dropped: Vec<_> = (0..rows)
+                .filter(|row| {
+                    let of_row = row * dim..(row + 1) * dim;
+                    is_nothing(&got.dhidden[of_row.clone()]) && !is_nothing(&want.dhidden[of_row])
+                })
+                .collect();
+            assert!(dropped.len() > 3 && dropped.len() < 100, "{dropped:?}");
+            assert_eq!(some.totals().live, all.totals().live - dropped.len());
+            assert_eq!(some.totals().loss_sum, all.totals().loss_sum, "losses are exact");
+            let widest = pair.student.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            for (i, (entry, got)) in truth.sums.dhidden.iter().zip(&got.dhidden).enumerate() {
+                let left_out = dropped.contains(&(i / dim));
+                let bound = if left_out { f64::from(tolerance * widest) } else { 0.0 };
+                let off = (entry.want - f64::from(*got)).abs();
+                assert!(off <= bound + entry.tolerance + 1e-7 * entry.want.abs(), "{name}: {off:e}");
+            }
+            // Rows that differ by 0.3 and more have a gradient of more than this, but those of a confident student.
+            let may_be = |row: &usize| row.is_multiple_of(3) || row.is_multiple_of(10);
+            assert!(dropped.iter().all(may_be), "{name}: {dropped:?}");
+
+            let (rough, got) = run(LinearOptions { block_tolerance: 1e-6, ..exact });
+            assert_eq!(rough.totals(), all.totals(), "the filter leaves losses and counts alone");
+            let off = got.dhidden.iter().zip(&want.dhidden).filter(|(a, b)| a != b).count();
+            assert!(off > 0, "a filter that left nothing out");
+            for (i, (entry, got)) in truth.sums.dhidden.iter().zip(&got.dhidden).enumerate() {
+                let sum: f64 =
+                    (0..vocab).map(|j| f64::from(pair.student.weight[j * dim + i % dim].abs())).sum();
+                let off = (entry.want - f64::from(*got)).abs();
+                assert!(off <= 1e-6 * sum + entry.tolerance + 1e-7 * entry.want.abs(), "{name}: {off:e}");
+            }
+        }
+    }
+}
+
+/// Rows that are the same have neither divergence nor gradient, and where all are ignored nothing is read.
+#[test]
+fn nothing_to_do() {
+    let distillation = Distillation::new(listed("skew_kl", &[0.1]), 1.0).expect("a factor");
+    for chunk_vocab in [None, Some(300)] {
+        let options = LinearOptions { chunk_vocab, ..LinearOptions::default() };
+        let case = || Case::<f32>::new(1100, 5, true, 9);
+        let mut pair = Pair { student: case(), teacher: Source::Linear(case()) };
+        for ignored in [false, true] {
+            if ignored {
+                pair.student.targets.fill(tokenloss::IGNORE_INDEX);
+                pair.student.hidden.fill(f32::NAN);
+            }
+            let linear = pair.student.linear();
+            let mut all = Gradients::<f32>::new(&linear);
+            let reduction = Reduction::default();
+            let got = pair
+                .evaluate(Cpu::new(), None, &distillation, reduction, &linear, &options, all.all())
+                .expect("no fault");
+            assert_eq!((got.totals().loss(), got.totals().live), (0.0, 0));
+            assert!(all.bits().iter().all(|bits| *bits == 0));
+        }
+    }
 }

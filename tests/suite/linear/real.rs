@@ -1,14 +1,17 @@
 //! Hidden states and head of a real model, where they are there: SmolLM2-135M, dim 576, vocab 49,152.
 
 use super::{Gradients, objective};
+use crate::inputs::Stream;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use tokenloss::cpu::Cpu;
+use tokenloss::divergence::{Distillation, ForwardKl};
 use tokenloss::half::bf16;
 use tokenloss::{
-    Batch, EvaluateLinear, Linear, LinearBackend, LinearOptions, Nll, Outputs, Reduction, RowObjective,
-    RowSummary, Shape,
+    Batch, Element, EvaluateLinear, EvaluateLinearPair, Linear, LinearBackend, LinearGradients,
+    LinearOptions, Nll, Outputs, PairOutputs, Reduction, RowObjective, RowSummary, Shape, TeacherRows,
+    reference,
 };
 
 const DIM: usize = 576;
@@ -94,6 +97,52 @@ fn log_p_of_real_rows() {
             assert_eq!(live, want.count(), "{name}, {spec}");
         }
     }
+}
+
+/// A student that is off the model by noise in its hidden states, and the model as its teacher.
+#[test]
+fn divergences_of_real_rows() {
+    const ROWS: usize = 12;
+    let Some(data) = data() else { return };
+    let head = tensor(&file(&data, "lm_head"), "lm_head", to_bf16);
+    let rows = rows(&data, "gsm8k");
+    let mut s = Stream::new(1);
+    let mut noisy = |h: &bf16| <bf16 as Element>::from_f32(h.to_f32() * (0.8 + 0.4 * s.uniform()));
+    let student = Rows {
+        hidden: rows.hidden[..ROWS * DIM].iter().map(&mut noisy).collect(),
+        targets: rows.targets.clone(),
+        log_p: vec![],
+    };
+    let (linear, teacher) = (student.linear(ROWS, &head), rows.linear(ROWS, &head));
+    let logits = |linear: &Linear<'_, bf16>, row: usize| {
+        let mut z = vec![0.0f64; VOCAB];
+        reference::logits_of_row(linear, row, &mut z);
+        z
+    };
+    let distillation = Distillation::new(ForwardKl::new().expect("no parameters"), 1.0).expect("a factor");
+    let mut got = vec![0.0f32; ROWS];
+    let outputs = PairOutputs { divergences: Some(&mut got), ..PairOutputs::default() };
+    let of_teacher = TeacherRows::Linear(teacher.clone());
+    let none = LinearGradients::<f32>::default();
+    let (sum, options) = (Reduction::Sum, LinearOptions::default());
+    Cpu::new()
+        .evaluate_linear_pair(&Nll, &distillation, sum, &linear, &of_teacher, &options, none, outputs)
+        .expect("finite logits");
+    let of_row = |row: usize| {
+        let (z, u) = (logits(&linear, row), logits(&teacher, row));
+        reference::divergence(distillation.divergence(), 1.0, &z, &u).expect("finite").value
+    };
+    let want: Vec<_> = (0..ROWS).into_par_iter().map(of_row).collect();
+    let mut worst = 0.0f64;
+    for (got, want) in got.iter().zip(&want) {
+        // Logits are off by 2e-4 at most, as above, and sum_j |p_j - q_j| is at most sqrt(2 D).
+        let (off, granted) = ((f64::from(*got) - want).abs(), 2.0 * 2e-4 * (2.0 * want).sqrt() + 1e-6);
+        assert!(off <= granted, "{got}, expected {want}");
+        worst = worst.max(off / want);
+    }
+    println!("gsm8k: forward_kl of {ROWS} rows, {:.3} on average, off by {worst:.1e} of it", {
+        want.iter().sum::<f64>() / ROWS as f64
+    });
 }
 
 #[test]
