@@ -1,5 +1,5 @@
-//! Loss and gradient of a pair of rows, beside a copy of the same bytes by the same threads, in one run: two rows read, one
-//! written.
+//! Loss and gradient of a pair of rows, beside a copy of the same bytes by the same threads, two rows read and one written, and
+//! beside nll of the student's row alone, in one run.
 //!
 //! `cargo bench -p tokenloss --bench divergences` prints the median of interleaved rounds and their ratio to the copy.
 
@@ -12,8 +12,8 @@ use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::half::bf16;
 use tokenloss::{
-    Batch, Element, EvaluatePair, Logits, MAX_PARAMETERS, Nll, PairOutputs, Reduction, Shape, Teacher,
-    Unjudged,
+    Batch, Element, Evaluate, EvaluatePair, Logits, MAX_PARAMETERS, Nll, Outputs, PairOutputs, Reduction,
+    Shape, Teacher, Unjudged,
 };
 
 const ROUNDS: usize = 9;
@@ -59,7 +59,7 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
             };
             black_box(totals.expect("finite logits"));
         };
-        let mut seconds = [const { Vec::new() }; 6];
+        let mut seconds = [const { Vec::new() }; 7];
         for round in 0..ROUNDS + 2 {
             let copy = time(|| {
                 let rows = out.par_chunks_mut(vocab).zip(z.par_chunks(vocab)).zip(u.par_chunks(vocab));
@@ -70,6 +70,12 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
             });
             let out_of_place =
                 time(|| run(&alone, false, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
+            let nll = time(|| {
+                let logits = Logits::OutOfPlace { logits: &z, dlogits: &mut out };
+                black_box(
+                    cpu.evaluate(&Nll, Reduction::default(), &batch, logits, Outputs::default()).is_ok(),
+                );
+            });
             // By the threads that will read it, as the layer before would.
             work.par_chunks_mut(vocab).zip(z.par_chunks(vocab)).for_each(|(work, z)| work.copy_from_slice(z));
             let in_place = time(|| run(&alone, false, Logits::InPlace(&mut work)));
@@ -78,17 +84,17 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
             let warm = time(|| run(&tempered, true, Logits::OutOfPlace { logits: &z, dlogits: &mut out }));
             // The first rounds warm caches, threads and pages up.
             if round >= 2 {
-                for (all, one) in seconds.iter_mut().zip([copy, out_of_place, in_place, read, with_nll, warm])
-                {
+                let round = [copy, nll, out_of_place, in_place, read, with_nll, warm];
+                for (all, one) in seconds.iter_mut().zip(round) {
                     all.push(one);
                 }
             }
         }
         let [copy, others @ ..] = seconds.map(median);
         let bytes = 3.0 * (rows * vocab * E::DTYPE.bytes()) as f64;
-        let [out_of_place, in_place, read, with_nll, warm] = others.map(|seconds| seconds / copy);
+        let [nll, out_of_place, in_place, read, with_nll, warm] = others.map(|seconds| seconds / copy);
         println!(
-            "{:10} {:4} {rows:4} x {vocab:6}  {:16} copy {:6.2} ms {:4.1} GB/s   out of place {out_of_place:4.2}x   in place \
+            "{:10} {:4} {rows:4} x {vocab:6}  {:16} copy {:6.2} ms {:4.1} GB/s   nll alone {nll:4.2}x   out of place {out_of_place:4.2}x   in place \
              {in_place:4.2}x   losses only {read:4.2}x   with nll {with_nll:4.2}x   with nll at T = 2 {warm:4.2}x",
             level.name(),
             E::DTYPE.name(),
