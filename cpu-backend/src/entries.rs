@@ -4,7 +4,8 @@
 //! storage types.
 
 use crate::exp::{Digits, exp};
-use crate::row::{BLOCK, RUN, carried, narrow};
+use crate::gradient::narrow;
+use crate::row::{BLOCK, RUN, carried};
 use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
 use tokenloss_core::Number;

@@ -1,8 +1,9 @@
 //! The rows of a batch, in parallel.
 
+use crate::gradient::{Fill, PushBack, Row};
 use crate::level::Level;
 use crate::link::Mapped;
-use crate::row::{PushBack, Row, SCRATCH, Scale, Scratch, Summarise, Wanted};
+use crate::row::{SCRATCH, Scratch, Summarise, Wanted};
 use crate::simd::Lanes;
 use rayon::prelude::*;
 use tokenloss_core::{
@@ -13,6 +14,12 @@ use tokenloss_core::{
 /// From this many bytes on, an out-of-place gradient is written round the caches: it would not stay in them
 /// until somebody reads it.
 pub const STREAM_BYTES: usize = 8 << 20;
+
+/// Whether a gradient is written round the caches.
+fn streams<L>(batch: &Batch<'_>, logits: &Logits<'_, L>) -> bool {
+    let bytes = batch.shape().elements() * size_of::<L>();
+    matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES
+}
 
 /// Logits that are worth a task of their own.
 pub(crate) const TASK: usize = 16 << 10;
@@ -70,7 +77,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     /// Forward and backward.
     fn write<L: Lanes>(&self, row: usize, io: Row<'_, L>) -> Result<Judged, Error> {
         let Some(target) = self.batch.target(row) else {
-            io.fill(L::from_f32(0.0));
+            self.fill(io, 0.0);
             return Ok(Judged::ignored());
         };
         SCRATCH.with_borrow_mut(|scratch| {
@@ -78,29 +85,31 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
             let summary = match self.summary(row, io.logits(), target, scratch, wanted) {
                 Ok(summary) => summary,
                 Err(error) => {
-                    io.fill(L::from_f32(f32::NAN));
+                    self.fill(io, f32::NAN);
                     return Err(error);
                 }
             };
             let judged = self.judge(row, summary);
             let partials = judged.partials.scaled(self.scale);
-            let map = self.mapped(row, target);
-            if map.is_some() && partials.is_live() {
-                self.level.run(PushBack { row: io, target: Some(target), summary: &summary, partials, map });
-            } else if partials.is_live() {
-                self.level.run(Scale {
+            if partials.is_live() {
+                self.level.run(PushBack {
                     row: io,
-                    target,
+                    target: Some(target),
                     summary: &summary,
                     partials,
-                    scratch,
+                    map: self.mapped(row, target),
+                    kept: Some(&scratch.kept),
                     stream: self.stream,
                 });
             } else {
-                io.fill(L::from_f32(0.0));
+                self.fill(io, 0.0);
             }
             Ok(judged)
         })
+    }
+
+    fn fill<L: Lanes>(&self, row: Row<'_, L>, value: f32) {
+        self.level.run(Fill { row, value, stream: self.stream });
     }
 
     fn summary<L: Lanes>(
@@ -197,15 +206,17 @@ fn push_back<L: Lanes>(
     let shape = batch.shape();
     let (stride, vocab) = (shape.stride(), shape.vocab());
     let least = (TASK / vocab).max(1);
+    let stream = streams(batch, &logits);
     let push = |row: usize, io: Row<'_, L>| {
         let (summary, partials) = (&summaries[row], partials[row]);
         match batch.target(row) {
-            Some(_) if !summary.stats.is_valid() => io.fill(L::from_f32(f32::NAN)),
+            Some(_) if !summary.stats.is_valid() => level.run(Fill { row: io, value: f32::NAN, stream }),
             Some(target) if partials.is_live() => {
                 let map = Mapped::new(batch, row, 0, Some(target));
-                level.run(PushBack { row: io, target: Some(target), summary, partials, map });
+                let target = Some(target);
+                level.run(PushBack { row: io, target, summary, partials, map, kept: None, stream });
             }
-            _ => io.fill(L::from_f32(0.0)),
+            _ => level.run(Fill { row: io, value: 0.0, stream }),
         }
     };
     match logits {
@@ -302,14 +313,13 @@ impl Cpu {
         mut logits: Logits<'_, L>,
         outputs: Outputs<'_>,
     ) -> Result<Totals, Error> {
-        let bytes = batch.shape().elements() * size_of::<L>();
         let pass = Pass {
             level: self.level,
             batch,
             objective,
             scale: reduction.scale(batch.valid(), 0),
             detail: objective.detail().max(outputs.detail()),
-            stream: matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES,
+            stream: streams(batch, &logits),
         };
         // The rows that are kept are known only after all are judged: the gradient waits for a second sweep.
         let deferred = reduction.needs_kept() && logits.has_gradient();

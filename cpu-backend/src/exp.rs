@@ -28,24 +28,36 @@ pub(crate) enum Digits {
 /// | `Half` | 3 | 1.1e-7 | one part | 1.9e-7 + 2.7e-9 abs(x), relative; as `Full` without the fused form, which it needs |
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V, digits: Digits) -> S::V {
-    // ln 2 in two parts: the first has 16 trailing zeros, so that n times it is exact.
-    const LN_2_HI: f32 = 0.693_145_75;
-    const LN_2_LO: f32 = 1.428_606_8e-6;
-    const FULL: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
     const HALF: [f32; 4] = [0.499_992_3, 0.166_671_17, 0.041_890_55, 0.008_312_478];
 
-    // Adding 1.5 * 2^23 leaves no bits for a fraction: this rounds. What lies below LOWEST comes out as garbage,
-    // which the last step replaces by 0.
-    const MAGIC: f32 = 12_582_912.0;
-    let magic = s.splat(MAGIC);
-    let n = s.sub(s.mul_add(x, s.splat(core::f32::consts::LOG2_E), magic), magic);
-    let reduced = |step: f32, x: S::V| s.mul_add(n, s.splat(-step), x);
+    // What lies below LOWEST comes out as garbage, which the last step replaces by 0.
+    let n = nearest(s, x);
     let p = if digits == Digits::Half && S::FUSED {
-        with_tangent(s, reduced(core::f32::consts::LN_2, x), HALF)
+        with_tangent(s, s.mul_add(n, s.splat(-core::f32::consts::LN_2), x), HALF)
     } else {
-        with_tangent(s, reduced(LN_2_LO, reduced(LN_2_HI, x)), FULL)
+        with_tangent(s, reduced(s, x, n), FULL)
     };
     s.scale_unless_lt(p, n, x, s.splat(LOWEST))
+}
+
+const FULL: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
+
+/// ln 2 in two parts: this has 16 trailing zeros, so that an exponent times it is exact.
+pub(crate) const LN_2_HI: f32 = 0.693_145_75;
+/// The rest of ln 2.
+pub(crate) const LN_2_LO: f32 = 1.428_606_8e-6;
+
+/// `x / ln 2`, rounded. Adding 1.5 * 2^23 leaves no bits for a fraction.
+#[inline(always)]
+pub(crate) fn nearest<S: Simd>(s: S, x: S::V) -> S::V {
+    let magic = s.splat(12_582_912.0);
+    s.sub(s.mul_add(x, s.splat(core::f32::consts::LOG2_E), magic), magic)
+}
+
+/// `x - n ln 2`
+#[inline(always)]
+pub(crate) fn reduced<S: Simd>(s: S, x: S::V, n: S::V) -> S::V {
+    s.mul_add(n, s.splat(-LN_2_LO), s.mul_add(n, s.splat(-LN_2_HI), x))
 }
 
 /// `1 + r + r^2 q(r)`
@@ -53,6 +65,18 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V, digits: Digits) -> S::V {
 fn with_tangent<S: Simd, const N: usize>(s: S, r: S::V, q: [f32; N]) -> S::V {
     let one = s.splat(1.0);
     s.mul_add(s.mul_add(polynomial(s, r, q), r, one), r, one)
+}
+
+/// `exp(x)` and `exp(x) - 1`, each to its own relative accuracy, for `x <= 0`: 0 and -1 below [`LOWEST`]. With n = 0, where the
+/// second is small, nothing is added to it.
+#[inline(always)]
+pub(crate) fn exp_and_m1<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+    let (one, bounded) = (s.splat(1.0), s.max(x, s.splat(LOWEST)));
+    let n = nearest(s, bounded);
+    let r = reduced(s, bounded, n);
+    let t = s.mul_add(s.mul(polynomial(s, r, FULL), r), r, r);
+    let power = s.scale_unless_lt(one, n, x, s.splat(LOWEST));
+    (s.mul_add(power, t, power), s.mul_add(power, t, s.sub(power, one)))
 }
 
 /// `c_0 + c_1 x + c_2 x^2 ..` by Horner's rule; an array by value, so that the loop is unrolled.

@@ -6,8 +6,8 @@ mod sums;
 use crate::Cpu;
 use crate::entries::{Frame, Kept};
 use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
+use crate::gradient::{Fill, Row};
 use crate::level::Level;
-use crate::row::Row;
 use crate::simd::Lanes;
 use crate::widen::{as_f32, widen};
 use core::cell::RefCell;
@@ -77,7 +77,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
     /// Forward and backward.
     fn write<L: Lanes, U: Element>(&self, row: usize, io: Row<'_, L>, u: &[U]) -> Result<PairVerdict, Error> {
         let Some(target) = self.batch.target(row) else {
-            io.fill(L::from_f32(0.0));
+            self.level.run(Fill { row: io, value: 0.0, stream: self.stream });
             return Ok(PairVerdict::ignored());
         };
         PAIR.with_borrow_mut(|PairScratch { student, teacher, base, pulls, probabilities }| {

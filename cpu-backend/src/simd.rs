@@ -40,6 +40,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `1 / x` for `x` from 1 to the greatest float, at most 1 ULP off; where that is subnormal it may be 0.
+    #[inline(always)]
+    fn inverse(self, x: Self::V) -> Self::V {
+        self.div(self.splat(1.0), x)
+    }
     /// `x = m 2^e` with `m` from sqrt(1/2) to sqrt(2) and `e` integral, for a positive normal `x`; elsewhere both are
     /// anything.
     fn split(self, x: Self::V) -> (Self::V, Self::V);
@@ -61,6 +66,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_unless_lt(self, x: Self::V, y: Self::V, b: Self::V) -> Self::V;
     /// `x` where `a < 0`, `y` elsewhere and where `a` is NaN.
     fn pick(self, a: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// `x` in the lanes whose bit is set, from the lowest, `y` elsewhere.
+    fn pick_bits(self, bits: u32, x: Self::V, y: Self::V) -> Self::V;
     /// Adds `x` to `zero` where `a` is 0 and to `other` elsewhere; NaN is not 0.
     fn add_by_zero(self, x: Self::V, a: Self::V, zero: &mut Self::V, other: &mut Self::V);
     fn horizontal_sum(self, x: Self::V) -> f32;
@@ -128,6 +135,18 @@ pub(crate) trait Lanes: Element {
         let mut lanes = [Self::from_f32(fill); MAX_LANES];
         lanes[..x.len()].copy_from_slice(x);
         Self::load(s, &lanes[..S::LANES])
+    }
+
+    /// Loads LANES elements, or fewer with `fill` after them.
+    #[inline(always)]
+    fn load_up_to<S: Simd>(s: S, x: &[Self], fill: f32) -> S::V {
+        if x.len() == S::LANES { Self::load(s, x) } else { Self::load_part(s, x, fill) }
+    }
+
+    /// Stores LANES elements, or the first ones only.
+    #[inline(always)]
+    fn store_up_to<S: Simd>(s: S, v: S::V, x: &mut [Self]) {
+        if x.len() == S::LANES { Self::store(s, v, x) } else { Self::store_part(s, v, x) }
     }
 
     /// Stores the first elements only.

@@ -1,6 +1,7 @@
 //! A vector as a [`Number`]: what divergences are computed with.
 
-use crate::exp::{Digits, LOWEST, exp, polynomial};
+use crate::exp::{Digits, LOWEST, exp, nearest, polynomial, reduced};
+use crate::ln::bend;
 use crate::simd::Simd;
 use core::ops::{Add, Div, Mul, Neg, Sub};
 use tokenloss_core::Number;
@@ -108,15 +109,10 @@ impl<S: Simd> Number for Vector<S> {
     fn exp_and_gaps(self) -> Exp<Self> {
         const Q: [f32; 6] =
             [0.5, 0.166_666_67, 0.041_666_467, 0.008_333_361, 0.001_393_360_7, 0.000_198_578_03];
-        // ln 2 in two parts, and a magic number that rounds: see `exp`.
-        const LN_2_HI: f32 = 0.693_145_75;
-        const LN_2_LO: f32 = 1.428_606_8e-6;
-        const MAGIC: f32 = 12_582_912.0;
         let (s, one) = (self.s, self.like(1.0));
         let x = self.larger(self.like(LOWEST));
-        let magic = self.like(MAGIC);
-        let n = x.mul_add(self.like(core::f32::consts::LOG2_E), magic) - magic;
-        let r = n.mul_add(self.like(-LN_2_LO), n.mul_add(self.like(-LN_2_HI), x));
+        let n = self.of(nearest(s, x.v));
+        let r = self.of(reduced(s, x.v, n.v));
         let second = r * r * r.horner(Q);
         let t = r + second;
         let power = self.of(s.scale_unless_lt(one.v, n.v, self.v, s.splat(LOWEST)));
@@ -132,27 +128,15 @@ impl<S: Simd> Number for Vector<S> {
         }
     }
 
-    /// `ln(1 + x) = n ln 2 + ln(1 + f)`, `ln(1 + f) = f + f^2 k(f)` with `k` minimax in its own relative error, 4.7e-8, on
-    /// `sqrt(1/2) <= 1 + f < sqrt 2`. With n = 0, where the gap is small, `f` is `x` itself.
+    /// `ln(1 + x) = n ln 2 + ln(1 + f)`. With n = 0, where the gap is small, `f` is `x` itself.
     #[inline(always)]
     fn ln_gap(self, one_plus: Self) -> Self {
-        const K: [f32; 9] = [
-            -0.499_999_97,
-            0.333_333_25,
-            -0.250_007_78,
-            0.200_016_36,
-            -0.166_270_93,
-            0.141_961_44,
-            -0.131_140_41,
-            0.127_773_5,
-            -0.077_780_455,
-        ];
         let (s, one) = (self.s, self.like(1.0));
         let (scaled, n) = s.split(one_plus.v);
         let (scaled, n) = (self.of(scaled), self.of(n));
         let f = n.pick(scaled - one, self);
         let line = n.mul_add(self.like(-core::f32::consts::LN_2), self - f);
-        line - f * f * f.horner(K)
+        line - self.of(bend(s, f.v))
     }
 }
 

@@ -31,12 +31,14 @@ impl<L: Lanes> Kernel for Widen<'_, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (into, from) in self.into.chunks_mut(S::LANES).zip(self.from.chunks(S::LANES)) {
-            if from.len() == S::LANES {
-                s.store_f32(L::load(s, from), into);
-            } else {
-                f32::store_part(s, L::load_part(s, from, 0.0), into);
-            }
-        }
+        widen_lanes(s, self.from, self.into);
+    }
+}
+
+/// `into = from`, in a kernel.
+#[inline(always)]
+pub(crate) fn widen_lanes<S: Simd, L: Lanes>(s: S, from: &[L], into: &mut [f32]) {
+    for (into, from) in into.chunks_mut(S::LANES).zip(from.chunks(S::LANES)) {
+        f32::store_up_to(s, L::load_up_to(s, from, 0.0), into);
     }
 }

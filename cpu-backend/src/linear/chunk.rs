@@ -4,9 +4,10 @@ use super::matmul::{View, product};
 use super::plan::Plan;
 use super::slices;
 use super::worker::{Worker, for_each};
+use crate::gradient::{Fill, PushBack, Row};
 use crate::level::Level;
 use crate::link::Mapped;
-use crate::row::{PushBack, Row, SCRATCH, Summarise, Wanted};
+use crate::row::{SCRATCH, Summarise, Wanted};
 use crate::widen::{as_f32, widen};
 use core::ops::Range;
 use tokenloss_core::columns::{ColumnPartials, Columns};
@@ -178,11 +179,12 @@ impl<'a, E: Element> Chunk<'a, E> {
         let (level, linear) = (self.level, self.linear);
         self.push_back_by(live, columns, gradients, |live, block, row| {
             if !live.summary.stats.is_valid() {
-                return row.fill(f32::NAN);
+                return level.run(Fill { row, value: f32::NAN, stream: false });
             }
             let target = target_in(linear, live.row, block);
             let map = mapped(linear, live.row, block, target);
-            level.run(PushBack { row, target, summary: &live.summary, partials: live.partials, map });
+            let (summary, partials) = (&live.summary, live.partials);
+            level.run(PushBack { row, target, summary, partials, map, kept: None, stream: false });
         });
     }
 

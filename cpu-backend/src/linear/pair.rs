@@ -10,9 +10,9 @@ use super::teacher::TeacherTile;
 use super::{Chunk, Live, Plan, clear, is_pushed_back, mark, valid_rows};
 use crate::Cpu;
 use crate::entries::{Frame, Kept};
+use crate::gradient::{Fill, Row};
 use crate::level::Level;
 use crate::pair::{Gradient, Summing, Terms, normaliser, tempered};
-use crate::row::Row;
 use core::ops::Range;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{
@@ -357,7 +357,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync, E: Element, U: Element> Call<
         let rows = teacher.len() / columns.len();
         self.student.push_back_by(live, columns, gradients, |live, block, row| {
             let Some(Known { frame, .. }) = &known[live.row] else {
-                return row.fill(f32::NAN);
+                return level.run(Fill { row, value: f32::NAN, stream: false });
             };
             let (verdict, width) = (&verdicts[live.row], block.len());
             // All blocks before this one are as wide as a block can be.

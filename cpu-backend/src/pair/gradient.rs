@@ -1,8 +1,8 @@
 //! The gradient of a student's row, or of a part of it.
 
 use crate::entries::{Combine, Factors, Frame};
+use crate::gradient::{PushBack, Row, narrow};
 use crate::level::Level;
-use crate::row::{PushBack, Row, narrow};
 use crate::simd::Lanes;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{RowPartials, RowSummary};
@@ -70,7 +70,7 @@ impl<'a> Gradient<'a> {
         let base = room();
         base.copy_from_slice(z);
         let (row, summary, partials) = (Row::InPlace(&mut *base), self.summary, self.partials);
-        self.level.run(PushBack { row, target, summary, partials, map: None });
+        self.level.run(PushBack { row, target, summary, partials, map: None, kept: None, stream: false });
         Some(base)
     }
 

@@ -106,6 +106,20 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, _mm256_setzero_ps())) }
     }
     #[inline(always)]
+    fn pick_bits(self, bits: u32, x: __m256, y: __m256) -> __m256 {
+        // SAFETY: the set is present.
+        unsafe {
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let own = _mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes);
+            _mm256_blendv_ps(y, x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lanes)))
+        }
+    }
+    #[inline(always)]
+    fn abs(self, x: __m256) -> __m256 {
+        // SAFETY: the set is present.
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) }
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: __m256, a: __m256, zero: &mut __m256, other: &mut __m256) {
         // SAFETY: the set is present.
         unsafe {

@@ -35,6 +35,8 @@ emulate! {
     vsubq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] - b.0[i])) }
     vmulq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] * b.0[i])) }
     vdivq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t { float32x4_t(from_fn(|i| a.0[i] / b.0[i])) }
+    vdupq_n_u32(x: u32) -> uint32x4_t { uint32x4_t([x; 4]) }
+    vtstq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t { uint32x4_t(from_fn(|i| all(a.0[i] & b.0[i] != 0))) }
     vdupq_n_s32(x: i32) -> int32x4_t { int32x4_t([x; 4]) }
     vcvtq_f32_s32(a: int32x4_t) -> float32x4_t { float32x4_t(a.0.map(|a| a as f32)) }
     vfmaq_f32(c: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
@@ -90,6 +92,12 @@ pub(super) unsafe fn vshlq_n_u32<const N: i32>(a: uint32x4_t) -> uint32x4_t {
 pub(super) unsafe fn vld1_u16(from: *const u16) -> uint16x4_t {
     // SAFETY: the caller's slice holds four elements.
     unsafe { uint16x4_t(from.cast::<[u16; 4]>().read_unaligned()) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn vld1q_u32(from: *const u32) -> uint32x4_t {
+    // SAFETY: the caller's slice holds four elements.
+    unsafe { uint32x4_t(from.cast::<[u32; 4]>().read_unaligned()) }
 }
 
 #[inline(always)]

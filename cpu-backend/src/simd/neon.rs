@@ -106,6 +106,12 @@ impl Simd for Neon {
         unsafe { vbslq_f32(vcltq_f32(a, vdupq_n_f32(0.0)), x, y) }
     }
     #[inline(always)]
+    fn pick_bits(self, bits: u32, x: float32x4_t, y: float32x4_t) -> float32x4_t {
+        const LANE: [u32; LANES] = [1, 2, 4, 8];
+        // SAFETY: baseline, and the array holds four elements.
+        unsafe { vbslq_f32(vtstq_u32(vdupq_n_u32(bits), vld1q_u32(LANE.as_ptr())), x, y) }
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: float32x4_t, a: float32x4_t, zero: &mut float32x4_t, other: &mut float32x4_t) {
         // SAFETY: baseline.
         unsafe {

@@ -77,6 +77,12 @@ impl Simd for Portable {
         a.simd_lt(f32x4::ZERO).bitselect(x, y)
     }
     #[inline(always)]
+    fn pick_bits(self, bits: u32, x: f32x4, y: f32x4) -> f32x4 {
+        let lanes = u32x4::new([1, 2, 4, 8]);
+        let set: f32x4 = cast((u32x4::splat(bits) & lanes).simd_eq(lanes));
+        set.bitselect(x, y)
+    }
+    #[inline(always)]
     fn add_by_zero(self, x: f32x4, a: f32x4, zero: &mut f32x4, other: &mut f32x4) {
         let is_zero = a.simd_eq(f32x4::ZERO);
         *zero += is_zero.bitselect(x, f32x4::ZERO);
