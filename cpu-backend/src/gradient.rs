@@ -569,7 +569,7 @@ mod tests {
         for (level, stream) in
             Level::available().into_iter().flat_map(|level| [(level, false), (level, true)])
         {
-            let mut out = vec![f16::from_f32_const(9.0); 77];
+            let mut out = [f16::from_f32_const(9.0); 77];
             level.run(Fill { row: Row::InPlace(&mut out[3..70]), value: 0.5, stream });
             let filled = |j: &usize| (3..70).contains(j);
             assert!(

@@ -5,7 +5,7 @@ use crate::ln::ln_1p;
 use crate::simd::{Kernel, Lanes, Simd};
 use tokenloss_core::{Batch, Link, RowMap};
 
-/// A link in vectors, times a scale. Methods and not closures, which would not be compiled for the kernel's instruction set.
+/// A link in vectors, times a scale. A derivative that is not used is not computed. Methods and not closures, which would not be compiled for the kernel's instruction set.
 trait LinkLanes: Copy {
     /// The value, and the derivative of the link alone. NaN and the infinities stay what they are.
     fn of<S: Simd>(self, s: S, z: S::V) -> (S::V, S::V);

@@ -1,9 +1,9 @@
-//! The kernels of one row.
+//! The first sweep over a row: its statistics, block by block.
 //!
 //! A row is cut into blocks that fit the first-level cache. Each block is read from memory once: its maximum,
 //! then the exponentials of the differences to it, summed and kept in a scratch row. Blocks are merged by
-//! [`RowStats::merge`] in `f64`; the gradient is then the scratch row, scaled block by block. So there is one
-//! exponential per logit, and one sweep over memory in each direction.
+//! [`RowStats::merge`] in `f64`. The [gradient](crate::gradient) is then made of what was kept: one exponential per
+//! logit, and one sweep over memory in each direction.
 
 use crate::exp::exp;
 use crate::link::Mapped;
