@@ -27,10 +27,19 @@ struct Params {
   row_maps_first: u32,
   mask_first: u32,
   mask_stride: u32,      // words from one row's classes to the next; 0 where all rows share them
+  teacher_first: u32,    // element of the teacher's first row inside its binding
+  teacher_stride: u32,   // elements
+  divergences_first: u32,
+  objective: array<vec4<f32>, 6>,
+  divergence: vec4<f32>,
+  temperature: f32,      // of both rows, for the divergence alone, and
+  inverse_temperature: f32,
+  divergence_factor: f32,  // of the loss
+  pull_factor: f32,        // of a logit's gradient
+  objective_weight: f32,
   unused_0: u32,
   unused_1: u32,
   unused_2: u32,
-  objective: array<vec4<f32>, 6>,
 }
 
 const FLAG_WEIGHTS = 1u;       // rows have weights

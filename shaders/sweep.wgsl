@@ -22,6 +22,26 @@ fn columns_of(span: Span, block: u32, part: u32) -> vec4<u32> {
   return (4u * block - span.head + vec4<u32>(0u, 1u, 2u, 3u)) * PER_WORD + part;
 }
 
+// Four logits by their bits. Those that are not present are masked, no numbers, or outside the row.
+struct Four {
+  z: vec4<f32>,
+  present: vec4<bool>,
+  bad: u32,       // the first column of a NaN or a +infinity
+}
+
+fn four_of(bits: vec4<u32>, columns: vec4<u32>) -> Four {
+  let inside = columns < vec4<u32>(params.vocab);
+  let special = is_special(bits);
+  let bad = inside & special & !is_masked(bits);
+  var first = NO_COLUMN;
+  if (any(bad)) {
+    let at = select(vec4<u32>(NO_COLUMN), columns, bad);
+    first = min(min(at.x, at.y), min(at.z, at.w));
+  }
+  let present = inside & !special;
+  return Four(select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present), present, first);
+}
+
 // The statistics of one lane's share of a row.
 fn sweep_stats(span: Span, map: RowMap, lane: u32) -> RowStats {
   var stats = row_stats_empty();
@@ -29,17 +49,9 @@ fn sweep_stats(span: Span, map: RowMap, lane: u32) -> RowStats {
     let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
     for (var part = 0u; part < PER_WORD; part++) {
       let columns = columns_of(span, block, part);
-      let bits = map4(map, unpack(words, part), columns);
-      let inside = columns < vec4<u32>(params.vocab);
-      let special = is_special(bits);
-      let bad = inside & special & !is_masked(bits);
-      if (any(bad)) {
-        let at = select(vec4<u32>(NO_COLUMN), columns, bad);
-        stats.bad = min(stats.bad, min(min(at.x, at.y), min(at.z, at.w)));
-      }
-      let present = inside & !special;
-      let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);
-      stats = row_stats_take4(stats, z, present, columns);
+      let four = four_of(map4(map, unpack(words, part), columns), columns);
+      stats.bad = min(stats.bad, four.bad);
+      stats = row_stats_take4(stats, four.z, four.present, columns);
     }
   }
   return stats;
@@ -84,11 +96,34 @@ fn push_live(target_column: u32, summary: RowSummary, partials: RowPartials) -> 
   );
 }
 
+// The gradients of four logits of a row that is live.
+fn gradient4(map: RowMap, push: Push, raw: vec4<u32>, columns: vec4<u32>) -> vec4<f32> {
+  let bits = map4(map, raw, columns);
+  let present = !is_special(bits);
+  let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);
+  let share = select(vec4<f32>(0.0), exp_neg4(min(max(z - push.max, vec4<f32>(FAR_BELOW)), vec4<f32>(0.0))), present);
+  var value = share * push.factor;
+  if (!is_zero(push.entropy_factor)) {
+    let spread = max(z - push.centre, vec4<f32>(FAR_BELOW));
+    value = share * (push.factor - push.entropy_factor * spread);
+    value = select(vec4<f32>(0.0), value, share != vec4<f32>(0.0));
+  }
+  let at_target = columns == vec4<u32>(push.target_column);
+  value = select(value, vec4<f32>(push.target_gradient), at_target);
+  if (!is_zero(push.mean) || !is_zero(push.energy)) {
+    value += select(vec4<f32>(0.0), push.mean + push.energy * z, present);
+  }
+  if (HAS_MAP) {
+    value *= map_derivative4(map, raw);
+    // A masked class has no gradient, even as the target.
+    value = select(value, vec4<f32>(0.0), is_masked(bits) & !is_masked(raw));
+  }
+  return value;
+}
+
 // Writes one lane's share of a row's gradient.
 fn sweep_gradient(span: Span, map: RowMap, lane: u32, push: Push) {
   let constant = select(0u, NAN_WORD, push.kind == PUSH_NAN);
-  let has_entropy = !is_zero(push.entropy_factor);
-  let has_affine = !is_zero(push.mean) || !is_zero(push.energy);
   for (var block = lane; block < span.blocks; block += WG) {
     var gradient = vec4<u32>(constant);
     if (push.kind == PUSH_LIVE) {
@@ -96,28 +131,7 @@ fn sweep_gradient(span: Span, map: RowMap, lane: u32, push: Push) {
       gradient = vec4<u32>(0u);
       for (var part = 0u; part < PER_WORD; part++) {
         let columns = columns_of(span, block, part);
-        let raw = unpack(words, part);
-        let bits = map4(map, raw, columns);
-        let present = !is_special(bits);
-        let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);
-        let share = select(vec4<f32>(0.0), exp_neg4(min(max(z - push.max, vec4<f32>(FAR_BELOW)), vec4<f32>(0.0))), present);
-        var value = share * push.factor;
-        if (has_entropy) {
-          let spread = max(z - push.centre, vec4<f32>(FAR_BELOW));
-          value = share * (push.factor - push.entropy_factor * spread);
-          value = select(vec4<f32>(0.0), value, share != vec4<f32>(0.0));
-        }
-        let at_target = columns == vec4<u32>(push.target_column);
-        value = select(value, vec4<f32>(push.target_gradient), at_target);
-        if (has_affine) {
-          value += select(vec4<f32>(0.0), push.mean + push.energy * z, present);
-        }
-        if (HAS_MAP) {
-          value *= map_derivative4(map, raw);
-          // A masked class has no gradient, even as the target.
-          value = select(value, vec4<f32>(0.0), is_masked(bits) & !is_masked(raw));
-        }
-        gradient |= pack(value, part);
+        gradient |= pack(gradient4(map, push, unpack(words, part), columns), part);
       }
     }
     store_block(span, block, gradient);

@@ -1,18 +1,12 @@
 // Logits in f16: two in a word, the even element low. Converted by their bits, because the built-in conversions
-// may flush subnormals and need not round to nearest, and most gradients of a large batch are f16 subnormals.
+// may flush subnormals and need not round to nearest, and most gradients of a large batch are f16 subnormals. Needs
+// unpack/f16.wgsl.
 
 const PER_WORD = 2u;
 const PART_BITS = 0xffffu;
 
 fn unpack(words: vec4<u32>, part: u32) -> vec4<u32> {
-  let bits = words >> vec4<u32>(16u * part);
-  let sign = (bits & vec4<u32>(0x8000u)) << vec4<u32>(16u);
-  let magnitude = bits & vec4<u32>(0x7fffu);
-  // 112 is the difference of the exponents' biases, twice that takes infinity to infinity.
-  let rebias = select(vec4<u32>(112u << 23u), vec4<u32>(224u << 23u), magnitude >= vec4<u32>(0x7c00u));
-  let normal = (magnitude << vec4<u32>(13u)) + rebias;
-  let subnormal = bitcast<vec4<u32>>(vec4<f32>(magnitude) * 0x1p-24);
-  return sign | select(normal, subnormal, magnitude < vec4<u32>(0x400u));
+  return unpack_f16(words >> vec4<u32>(16u * part));
 }
 
 // Rounds to nearest, ties to even; beyond 65,520 to infinity.

@@ -1,5 +1,7 @@
 //! The buffers as the shaders see them.
 
+use tokenloss_core::MAX_PARAMETERS;
+
 /// Binding numbers in group 0. All storage is `read_write`; the uniform has a dynamic offset.
 pub mod binding {
     /// The uniform, [`Params`](super::Params).
@@ -34,6 +36,10 @@ pub mod binding {
     pub const ROW_MAPS: u32 = 14;
     /// The bits of the classes that are allowed, u32.
     pub const MASK: u32 = 15;
+    /// The teacher's logits `[rows, teacher_stride]`.
+    pub const TEACHER: u32 = 16;
+    /// The divergences `[rows]`, f32.
+    pub const DIVERGENCES: u32 = 17;
 }
 
 /// Bits of [`Params::flags`].
@@ -56,12 +62,21 @@ pub mod flag {
     pub const MASK: u32 = 128;
 }
 
-/// The status of a row whose logits are all -infinity. Any other non-zero status below
-/// [`STATUS_BAD_TARGET`] is the column of the first NaN or +infinity, plus 1.
+/// The status of a row whose logits are all -infinity. Any non-zero status other than those that have a name, or are made of
+/// one, is the column of the first NaN or +infinity, plus 1.
 pub const STATUS_NO_MASS: u32 = 0xffff_ffff;
 
 /// The status of a row whose target is neither -100 nor in `0..vocab`.
 pub const STATUS_BAD_TARGET: u32 = 0xffff_fffe;
+
+/// The status of a pair of rows whose teacher's logits are all -infinity.
+pub const STATUS_TEACHER_NO_MASS: u32 = 0xffff_fffd;
+
+/// This and the column, plus 1, of the first NaN or +infinity in a teacher's row are the status of the pair.
+pub const STATUS_TEACHER: u32 = 0x4000_0000;
+
+/// This and the first column, plus 1, that makes a divergence infinite are the status of the pair.
+pub const STATUS_INFINITE: u32 = 0x8000_0000;
 
 /// 32-bit words of a row's record.
 pub const RECORD_WORDS: usize = 22;
@@ -117,8 +132,8 @@ pub struct Record {
     pub d_energy: f32,
     /// The target's logit. Word 20.
     pub target_logit: f32,
-    /// In the linear form: until the row is judged, whether its target was seen; later, whether the row was pushed back.
-    /// Word 21, 0 or 1.
+    /// In the linear form: until the row is judged, whether its target was seen; later, whether the row was pushed back. Of a
+    /// pair: whether the row, with its weight, has a gradient. Word 21, 0 or 1.
     pub live: bool,
 }
 
@@ -230,13 +245,29 @@ pub struct Params {
     pub mask_first: u32,
     /// Words from one row's classes to the next; 0 where all rows share them.
     pub mask_stride: u32,
+    /// The element of the teacher's first row inside its binding.
+    pub teacher_first: u32,
+    /// Elements from one of the teacher's rows to the next.
+    pub teacher_stride: u32,
+    /// The word of the first divergence inside its binding.
+    pub divergences_first: u32,
     /// The objective's parameters, see [`parameters`](crate::parameters).
     pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
+    /// The divergence's parameters, see [`divergence_parameters`](crate::divergence_parameters).
+    pub divergence: [f32; MAX_PARAMETERS],
+    /// The temperature of both rows, for the divergence alone.
+    pub temperature: f32,
+    /// What the divergence is multiplied by in the loss.
+    pub divergence_factor: f32,
+    /// What it is multiplied by in a logit's gradient.
+    pub pull_factor: f32,
+    /// What the objective is multiplied by.
+    pub objective_weight: f32,
 }
 
 impl Params {
     /// Bytes of the uniform.
-    pub const BYTES: usize = 4 * (28 + crate::MAX_SHADER_PARAMETERS);
+    pub const BYTES: usize = 4 * (28 + crate::MAX_SHADER_PARAMETERS + MAX_PARAMETERS + 8);
 
     /// The uniform's content.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -267,11 +298,19 @@ impl Params {
             self.row_maps_first,
             self.mask_first,
             self.mask_stride,
-            0,
-            0,
-            0,
+            self.teacher_first,
+            self.teacher_stride,
+            self.divergences_first,
         ];
-        bytes_of(words.into_iter().chain(self.objective.map(f32::to_bits)))
+        let pair = [
+            self.temperature,
+            1.0 / self.temperature,
+            self.divergence_factor,
+            self.pull_factor,
+            self.objective_weight,
+        ];
+        let parameters = self.objective.into_iter().chain(self.divergence).chain(pair);
+        bytes_of(words.into_iter().chain(parameters.map(f32::to_bits)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fmt::Write;
 use tokenloss_core::{
     AnyRow, AnyToken, Composite, Detail, Listed, MAX_PARAMETERS, MAX_TERMS, Objective, RowObjective, Term,
-    Thresholded, for_each_objective,
+    Thresholded, Unjudged, for_each_objective,
 };
 
 /// The most parameters that an objective may have with all its terms and gates: a sum of [`MAX_TERMS`] listed objectives,
@@ -108,6 +108,18 @@ impl ShaderObjective for NoObjective {
     }
     fn form(&self) -> Form<'_> {
         Form::Row(Detail::Moments)
+    }
+}
+
+impl ShaderObjective for Unjudged {
+    fn name(&self) -> Cow<'static, str> {
+        "unjudged".into()
+    }
+    fn wgsl(&self) -> Cow<'static, str> {
+        "fn unjudged(prob: TargetProb) -> TokenEval {\n  return TokenEval(0.0, 0.0, true);\n}\n".into()
+    }
+    fn parameters(&self) -> Vec<f32> {
+        vec![]
     }
 }
 

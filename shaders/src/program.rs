@@ -1,7 +1,8 @@
 //! Which files make a shader.
 
-use crate::ShaderObjective;
+use crate::divergence::compare;
 use crate::objective::{NoObjective, detail, judge};
+use crate::{ShaderDivergence, ShaderObjective};
 use tokenloss_core::{Detail, Dtype};
 
 /// How many words a lane loads at once.
@@ -147,6 +148,21 @@ pub enum Program {
         /// What logits are taken for.
         map: Map,
     },
+    /// Summarise two rows, judge and compare them and push the student's back, one workgroup a row.
+    Pair {
+        /// Storage type of the student's logits and their gradient.
+        dtype: Dtype,
+        /// Storage type of the teacher's logits.
+        teacher: Dtype,
+        /// Words a load of the student's.
+        width: Width,
+        /// Where the gradient goes.
+        store: Store,
+        /// How lanes are merged.
+        reduce: Reduce,
+        /// Whether the divergence's temperature is another than 1.
+        temperature: bool,
+    },
     /// Records, targets and weights to totals, one workgroup in all.
     Totals,
     /// Logits to gradient as they are: the yardstick of memory speed.
@@ -196,13 +212,41 @@ fn sums(objective: &dyn ShaderObjective) -> &'static str {
     }
 }
 
+fn of_dtype(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => wgsl!("dtype/f32"),
+        Dtype::F16 => wgsl!("dtype/f16"),
+        Dtype::Bf16 => wgsl!("dtype/bf16"),
+    }
+}
+
+/// What the files of a storage type share.
+fn unpack(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => wgsl!("unpack/f16"),
+        Dtype::F32 | Dtype::Bf16 => "",
+    }
+}
+
 impl Program {
-    /// The text, with an objective's twin in it where the program judges.
+    /// The text of a [`Pair`](Self::Pair), with the twins of its objective and its divergence.
+    pub fn assemble_pair(self, objective: &dyn ShaderObjective, divergence: &dyn ShaderDivergence) -> String {
+        self.assemble_with(&Self::judge_pair(objective, divergence))
+    }
+
+    /// The part of a pair's text that depends on objective and divergence.
+    pub fn judge_pair(objective: &dyn ShaderObjective, divergence: &dyn ShaderDivergence) -> String {
+        [sums(objective), &judge(objective), &compare(divergence)].join("\n")
+    }
+
+    /// The text, with an objective's twin in it where the program judges. That of a pair is
+    /// [`assemble_pair`](Self::assemble_pair).
     pub fn assemble(self, objective: &dyn ShaderObjective) -> String {
         self.assemble_with(&self.judge(objective))
     }
 
-    /// The part of the text that depends on the objective; for [`NoObjective`](crate::NoObjective) all statistics are taken. Together with the program it identifies the text.
+    /// The part of the text that depends on the objective; for [`NoObjective`](crate::NoObjective) all statistics are taken.
+    /// Together with the program it identifies the text. That of a pair is [`judge_pair`](Self::judge_pair).
     pub fn judge(self, objective: &dyn ShaderObjective) -> String {
         match self {
             Self::Evaluate { .. } => sums(objective).to_owned() + &judge(objective),
@@ -213,13 +257,8 @@ impl Program {
         }
     }
 
-    /// The text around what [`judge`](Self::judge) returned.
+    /// The text around what [`judge`](Self::judge) or [`judge_pair`](Self::judge_pair) returned.
     pub fn assemble_with(self, judge: &str) -> String {
-        let of_dtype = |dtype| match dtype {
-            Dtype::F32 => wgsl!("dtype/f32"),
-            Dtype::F16 => wgsl!("dtype/f16"),
-            Dtype::Bf16 => wgsl!("dtype/bf16"),
-        };
         if let Self::Product { product, dtype, tiles } = self {
             let product = match product {
                 Product::Logits => wgsl!("product/logits"),
@@ -238,7 +277,8 @@ impl Program {
                     wgsl!("product/cooperative"),
                 ),
             };
-            return [matrices, of_dtype(dtype), wgsl!("product/params"), product, tiles].join("\n");
+            return [matrices, unpack(dtype), of_dtype(dtype), wgsl!("product/params"), product, tiles]
+                .join("\n");
         }
         if self == Self::SumBias {
             return [of_dtype(Dtype::F32), wgsl!("product/params"), wgsl!("product/bias")].join("\n");
@@ -247,6 +287,7 @@ impl Program {
         let row = |dtype, width, store, reduce, map| {
             [
                 wgsl!("stats"),
+                unpack(dtype),
                 of_dtype(dtype),
                 match width {
                     Width::Word => wgsl!("width/word"),
@@ -286,6 +327,26 @@ impl Program {
                 parts.extend(row(dtype, width, store, Reduce::Tree, map));
                 parts.push(wgsl!("kernel/push_back"));
             }
+            Self::Pair { dtype, teacher, width, store, reduce, temperature } => {
+                parts.extend(row(dtype, width, store, reduce, Map::None));
+                if teacher != dtype {
+                    parts.push(unpack(teacher));
+                }
+                parts.extend([
+                    match teacher {
+                        Dtype::F32 => wgsl!("teacher/f32"),
+                        Dtype::F16 => wgsl!("teacher/f16"),
+                        Dtype::Bf16 => wgsl!("teacher/bf16"),
+                    },
+                    wgsl!("teacher"),
+                    if temperature { wgsl!("temperature/any") } else { wgsl!("temperature/one") },
+                    wgsl!("reduce/sums"),
+                    wgsl!("entry"),
+                    wgsl!("frame"),
+                    judge,
+                    wgsl!("kernel/pair"),
+                ]);
+            }
             Self::Totals => parts.push(wgsl!("kernel/totals")),
             Self::Copy => parts.push(wgsl!("kernel/copy")),
             Self::Part { width, reduce, map } => {
@@ -294,7 +355,9 @@ impl Program {
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
             Self::Compact => parts.push(wgsl!("kernel/compact")),
-            Self::StoreHidden { dtype } => parts.extend([of_dtype(dtype), wgsl!("kernel/store_hidden")]),
+            Self::StoreHidden { dtype } => {
+                parts.extend([unpack(dtype), of_dtype(dtype), wgsl!("kernel/store_hidden")])
+            }
             Self::Product { .. } | Self::SumBias => {}
         }
         parts.join("\n")
@@ -316,6 +379,8 @@ impl Program {
             _ => false,
         };
         let own: &[u32] = match self {
+            Self::Pair { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6, 16, 17],
+            Self::Pair { .. } => &[1, 2, 3, 5, 6, 16, 17],
             Self::Evaluate { store: Store::OutOfPlace, .. }
             | Self::PushBack { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6],
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],

@@ -3,7 +3,8 @@
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
-use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded};
+use tokenloss_core::divergence::AnyDivergence;
+use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded, Unjudged};
 use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
 fn programs() -> Vec<Program> {
@@ -35,6 +36,35 @@ fn programs() -> Vec<Program> {
         }
     }
     all
+}
+
+/// Those of two rows.
+fn pairs() -> Vec<Program> {
+    let mut all = Vec::new();
+    for (dtype, teacher) in
+        Dtype::ALL.into_iter().flat_map(|dtype| Dtype::ALL.map(|teacher| (dtype, teacher)))
+    {
+        for width in [Width::Word, Width::Vec4] {
+            for reduce in [Reduce::Tree, Reduce::Subgroup] {
+                for store in [Store::None, Store::InPlace, Store::OutOfPlace] {
+                    for temperature in [false, true] {
+                        all.push(Program::Pair { dtype, teacher, width, store, reduce, temperature });
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Every listed divergence, by its defaults: parameters are no part of a text.
+fn divergences() -> Vec<AnyDivergence> {
+    let of = |name: &&str| {
+        let parameters = AnyDivergence::parameters_of(name).unwrap();
+        let values = std::array::from_fn(|i| parameters.get(i).map_or(0.0, |parameter| parameter.default));
+        AnyDivergence::with_parameters(name, values).unwrap().unwrap()
+    };
+    AnyDivergence::NAMES.iter().map(of).collect()
 }
 
 /// Every listed objective, plain, gated where it can be, and in sums.
@@ -121,13 +151,41 @@ fn file_name(program: Program) -> String {
 /// WebGPU's defaults allow eight storage buffers.
 #[test]
 fn no_program_binds_more_than_eight_buffers() {
-    assert_eq!(programs().into_iter().map(|program| program.bindings().len()).max(), Some(8));
+    let all = programs().into_iter().chain(pairs());
+    assert_eq!(all.map(|program| program.bindings().len()).max(), Some(8));
 }
 
 #[test]
 fn every_program_translates() {
     for program in programs() {
         check(&file_name(program), &program.assemble(&Nll));
+    }
+}
+
+#[test]
+fn every_pair_translates() {
+    let divergence = &divergences()[0];
+    for program in pairs() {
+        check(&file_name(program), &program.assemble_pair(&Nll, divergence));
+    }
+}
+
+#[test]
+fn every_divergence_translates_beside_every_kind_of_objective() {
+    let pairs = pairs().into_iter().filter(|program| {
+        matches!(program, Program::Pair { dtype: Dtype::F32, teacher: Dtype::F32, width: Width::Vec4, .. })
+    });
+    for program in pairs {
+        for divergence in divergences() {
+            let name = format!("{}-{}", file_name(program), divergence.name());
+            for (of, objective) in [("alone", None), ("sum", Some("thresholded:inner=nll,lo=0.1 + deft"))] {
+                let text = match objective {
+                    None => program.assemble_pair(&Unjudged, &divergence),
+                    Some(spec) => program.assemble_pair(&Composite::parse(spec).unwrap(), &divergence),
+                };
+                check(&format!("{name}-{of}"), &text);
+            }
+        }
     }
 }
 
@@ -233,8 +291,9 @@ fn gate_of<O: ShaderObjective>(inner: O) -> Thresholded<O> {
 }
 
 #[test]
-fn every_listed_objective_has_a_twin_of_its_name() {
-    for (name, wgsl) in tokenloss_shaders::TOKENS.iter().chain(tokenloss_shaders::ROWS) {
+fn everything_listed_has_a_twin_of_its_name() {
+    let objectives = tokenloss_shaders::TOKENS.iter().chain(tokenloss_shaders::ROWS);
+    for (name, wgsl) in objectives.chain(tokenloss_shaders::DIVERGENCES) {
         assert!(wgsl.contains(&format!("fn {name}(")), "{name}.wgsl declares no function of that name");
     }
 }

@@ -1,0 +1,25 @@
+// Sums over all lanes, in the workgroup memory of the statistics.
+
+struct LaneSums {
+  a: f32,
+  b: f32,
+  column: u32,   // the least of these is kept
+}
+
+fn reduce_sums(sums: LaneSums, lane: u32) -> LaneSums {
+  // What was there before is read by all lanes.
+  workgroupBarrier();
+  merged[lane].tail = sums.a;
+  merged[lane].moment = sums.b;
+  merged[lane].bad = sums.column;
+  workgroupBarrier();
+  for (var k = WG / 2u; k > 0u; k >>= 1u) {
+    if (lane < k) {
+      merged[lane].tail += merged[lane + k].tail;
+      merged[lane].moment += merged[lane + k].moment;
+      merged[lane].bad = min(merged[lane].bad, merged[lane + k].bad);
+    }
+    workgroupBarrier();
+  }
+  return LaneSums(merged[0].tail, merged[0].moment, merged[0].bad);
+}
