@@ -257,6 +257,12 @@ impl<D> Distillation<D> {
         Self { square: true, ..self }
     }
 
+    /// The same of another divergence, such as a reference to this one.
+    pub fn with_divergence<E>(&self, divergence: E) -> Distillation<E> {
+        let Self { lambda, temperature, objective_weight, square, .. } = *self;
+        Distillation { divergence, lambda, temperature, objective_weight, square }
+    }
+
     /// The divergence.
     pub fn divergence(&self) -> &D {
         &self.divergence

@@ -1,15 +1,16 @@
-//! Pairs of rows on the CPU: every divergence, level and storage type against the oracle, and what is promised beside
-//! accuracy. `cargo test --test suite divergences -- --nocapture` prints the largest errors as shares of what is granted.
+//! Pairs of rows: every divergence and storage type against the oracle, on every level of the CPU and on the GPU, and what is
+//! promised beside accuracy. `cargo test --test suite divergences -- --nocapture` prints the largest errors as shares of what is granted.
 
 use crate::inputs::{self, Matrix, Stream};
 use crate::oracle::{self, FLUSH, Grant, half_spacing};
-use tokenloss::cpu::{Cpu, Level, STREAM_BYTES};
+use crate::runner::Runner;
+use tokenloss::cpu::{Cpu, STREAM_BYTES};
 use tokenloss::divergence::{AnyDivergence, Distillation, Divergence, Entry, EntrySums};
 use tokenloss::half::{bf16, f16};
 use tokenloss::reference;
 use tokenloss::{
-    Batch, Denominator, Element, Error, EvaluatePair, IGNORE_INDEX, LogitMap, Logits, MAX_PARAMETERS, Nll,
-    NonFinite, Objective, Outputs, PairOutputs, Reduction, Shape, Teacher, Totals, Unjudged,
+    Batch, Denominator, Element, Error, IGNORE_INDEX, LogitMap, Logits, MAX_PARAMETERS, Nll, NonFinite,
+    Objective, Outputs, PairOutputs, Reduction, Shape, Teacher, Totals, Unjudged,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -82,6 +83,24 @@ pub(crate) struct Truth {
     pub(crate) tolerances: Vec<f64>,
 }
 
+/// Half a unit in the last place of an f32.
+const UNIT: f64 = 6e-8;
+
+/// What both rows' normalisers are off by: a shift that all log-ratios share.
+fn shift(grant: Grant, temperature: f64, z: &[f64], u: &[f64]) -> f64 {
+    if grant == Grant::CPU {
+        return 4e-7;
+    }
+    // An exponential, and one rounding per addition: of a lane's partial sums, of the merges of at least 64 lanes.
+    let mass = grant.base + (z.len() as f64 / 256.0 + 10.0) * UNIT;
+    // What the maxima differ by and what the logarithms of the masses differ by are rounded, the latter a few times.
+    let most = |row: &[f64]| row.iter().copied().fold(f64::MIN, f64::max);
+    let ln_mass = |row: &[f64]| row.iter().map(|x| ((x - most(row)) / temperature).exp()).sum::<f64>().ln();
+    let apart = (most(z) - most(u)).abs();
+    let maxima = if apart > 16.0 { 0.0 } else { apart / temperature };
+    2.0 * mass + UNIT * maxima + 8.0 * UNIT * (ln_mass(z) - ln_mass(u)).abs()
+}
+
 /// The divergence alone, its gradient times `factor`, of two logits that are off by `of_logits` together.
 pub(crate) fn truth(
     divergence: &AnyDivergence,
@@ -90,16 +109,15 @@ pub(crate) fn truth(
     u: &[f64],
     of_logits: f64,
     factor: f64,
+    grant: Grant,
 ) -> Truth {
-    /// Half a unit in the last place of an f32.
-    const UNIT: f64 = 6e-8;
-    /// What both rows' normalisers are off by: a shift that all log-ratios share.
-    const SHIFT: f64 = 4e-7;
     let t = f64::from(temperature);
     // Each class's logits are off by themselves, and twice so its share of both rows.
     let of_logits = of_logits / t;
-    let shift = SHIFT + of_logits;
-    let grant = Grant { base: Grant::CPU.base + 2.0 * of_logits, ..Grant::CPU };
+    let shift = shift(grant, t, z, u) + of_logits;
+    // On the CPU a part of what is granted anyway.
+    let of_mass = if grant == Grant::CPU { 0.0 } else { shift };
+    let grant = Grant { base: grant.base + 2.0 * of_logits, ..grant };
     let sums = reference::divergence(divergence, temperature, z, u).expect("a finite divergence");
     let most = |row: &[f64]| row.iter().copied().fold(f64::MIN, f64::max);
     let (z_max, u_max) = (most(z), most(u));
@@ -118,7 +136,7 @@ pub(crate) fn truth(
             of_pull.push(0.0);
             continue;
         }
-        let own = grant.at(-entry.greater.ln().max(-90.0)) * condition(divergence);
+        let own = (grant.at(-entry.greater.ln().max(-90.0)) + of_mass) * condition(divergence);
         // A difference of logits, or two to the maxima where these are apart, less a shift, in units of the temperature.
         let difference = if far { (z - z_max).abs() + (u - u_max).abs() } else { (z - u).abs() };
         let apart = UNIT * (difference / t + 3.0 * entry.log_ratio.abs()) + of_logits;
@@ -139,7 +157,7 @@ pub(crate) fn truth(
     reference::push_back_divergence(divergence, temperature, z, u, &sums, factor, &mut dlogits)
         .expect("finite");
     let tolerances = entries.iter().zip(of_pull).map(|(entry, pull)| {
-        let (p, own) = (entry.p(), grant.at(-entry.greater.ln().max(-90.0)));
+        let (p, own) = (entry.p(), grant.at(-entry.greater.ln().max(-90.0)) + of_mass);
         let others = p * (off.pull + own * sums.pull.abs());
         factor.abs() * (pull + others) + FLUSH * 90.0 * factor.abs().max(1.0)
     });
@@ -170,7 +188,7 @@ fn shape(matrix: &Matrix<impl Element>) -> Shape {
 
 #[allow(clippy::too_many_arguments)]
 fn evaluate<E: Element, U: Element>(
-    cpu: Cpu,
+    runner: &Runner,
     objective: Option<&Objective>,
     distillation: &Distillation<AnyDivergence>,
     reduction: Reduction,
@@ -193,8 +211,10 @@ fn evaluate<E: Element, U: Element>(
         Logits::OutOfPlace { logits, dlogits: &mut dlogits }
     };
     let totals = match objective {
-        Some(objective) => cpu.evaluate_pair(objective, distillation, reduction, batch, io, teacher, outputs),
-        None => cpu.evaluate_pair(&Unjudged, distillation, reduction, batch, io, teacher, outputs),
+        Some(objective) => {
+            runner.evaluate_pair(objective, distillation, reduction, batch, io, teacher, outputs)
+        }
+        None => runner.evaluate_pair(&Unjudged, distillation, reduction, batch, io, teacher, outputs),
     }?;
     Ok(Got { totals, losses, divergences, dlogits })
 }
@@ -208,7 +228,7 @@ fn check<E: Element, U: Element>(
     turn: usize,
     student: &Matrix<E>,
     teacher: &Matrix<U>,
-    worst: &mut Worst,
+    worst: &mut [Worst; 2],
 ) {
     let temperature = [1.0, 1.0, 2.0, 0.5][turn % 4];
     let (lambda, share) = ([1.0, 0.1, -0.5][turn % 3], [0.3, 1.0][turn % 2]);
@@ -223,20 +243,24 @@ fn check<E: Element, U: Element>(
     }
     let factor = distillation.gradient_factor();
     let rows = student.targets.len();
-    let truths: Vec<_> = (0..rows)
-        .map(|row| {
+    let truths = |grant| -> Vec<_> {
+        let of_row = |row: usize| {
             let (z, u) = (student.row(row), teacher.row(row));
             let of_objective = objective.as_ref().map(|objective| {
                 let target = student.targets[row] as usize;
-                oracle::truth_of(&z, target, objective, f64::from(share), Grant::CPU)
+                oracle::truth_of(&z, target, objective, f64::from(share), grant)
             });
-            (truth(&divergence, temperature, &z, &u, 0.0, factor), of_objective)
-        })
-        .collect();
-    for level in Level::available() {
+            (truth(&divergence, temperature, &z, &u, 0.0, factor, grant), of_objective)
+        };
+        (0..rows).map(of_row).collect()
+    };
+    let truths = [Grant::CPU, Grant::GPU].map(truths);
+    for runner in Runner::all() {
+        let at = usize::from(runner.grant() == Grant::GPU);
+        let (truths, worst) = (&truths[at], &mut worst[at]);
         let of_teacher = Teacher::new(shape(teacher), &teacher.logits).expect("a teacher");
         let got = evaluate(
-            Cpu::with_level(level),
+            runner,
             objective.as_ref(),
             &distillation,
             Reduction::Sum,
@@ -252,7 +276,7 @@ fn check<E: Element, U: Element>(
             let what = student.what[row];
             let at = || {
                 format!(
-                    "{divergence:?} at {temperature}, {objective:?}, {level}, {} from {}, vocab {}, row {row} ({what})",
+                    "{divergence:?} at {temperature}, {objective:?}, {runner}, {} from {}, vocab {}, row {row} ({what})",
                     E::DTYPE,
                     U::DTYPE,
                     student.vocab
@@ -298,14 +322,14 @@ fn check<E: Element, U: Element>(
             }
         }
         let off = (got.totals.loss_sum - loss_sum).abs();
-        assert!(off <= loss_tolerance, "{divergence:?}: {:?}, expected {loss_sum}", got.totals);
+        assert!(off <= loss_tolerance, "{divergence:?}, {runner}: {:?}, expected {loss_sum}", got.totals);
     }
 }
 
 fn every_divergence<E: Element, U: Element>() {
     let (mut turn, mut all) = (0, Vec::new());
     for divergence in divergences() {
-        let mut worst = Worst::default();
+        let mut worst = <[Worst; 2]>::default();
         // Two classes; a vector more or less than one of any level; a block and one more.
         for (seed, vocab) in [2, 3, 8, 17, 33, 257, 4097].into_iter().enumerate() {
             let rows = inputs::rows(vocab, seed as u64);
@@ -317,9 +341,10 @@ fn every_divergence<E: Element, U: Element>() {
         }
         all.push((divergence, worst));
     }
-    println!("{} from {}: of what is granted, value and gradient", E::DTYPE, U::DTYPE);
-    for (divergence, Worst(value, gradient)) in all {
-        println!("  {:50} {value:.3} {gradient:.3}", format!("{divergence:?}"));
+    println!("{} from {}: of what is granted, value and gradient, CPU and GPU", E::DTYPE, U::DTYPE);
+    for (divergence, [Worst(value, gradient), Worst(of_gpu, gradient_of_gpu)]) in all {
+        let name = format!("{divergence:?}");
+        println!("  {name:50} {value:.3} {gradient:.3}   {of_gpu:.3} {gradient_of_gpu:.3}");
     }
 }
 
@@ -343,11 +368,13 @@ fn a_real_vocabulary() {
     let rows = inputs::rows(128_256, 7);
     let of_teacher = teachers(&rows, 9);
     let (student, teacher) = (Matrix::<f32>::new(&rows, 0), Matrix::<bf16>::new(&of_teacher, 1));
-    let mut worst = Worst::default();
+    let mut worst = <[Worst; 2]>::default();
     for (turn, divergence) in divergences().into_iter().enumerate().step_by(4) {
         check(divergence, turn, &student, &teacher, &mut worst);
     }
-    println!("128,256 classes: value {:.3}, gradient {:.3} of what is granted", worst.0, worst.1);
+    for (of, Worst(value, gradient)) in ["CPU", "GPU"].into_iter().zip(worst) {
+        println!("128,256 classes, {of}: value {value:.3}, gradient {gradient:.3} of what is granted");
+    }
 }
 
 /// Rows that are nearly the same, where a difference of logarithms in f32 is all rounding error.
@@ -374,31 +401,32 @@ fn small_divergences_keep_their_relative_accuracy() {
             reference::push_back_divergence(&divergence, 1.0, &wide_z, &wide_u, &sums, 1.0, &mut want)
                 .expect("finite");
             let norm = |row: &mut dyn Iterator<Item = f64>| row.map(|d| d * d).sum::<f64>().sqrt();
-            for level in Level::available() {
+            for runner in Runner::all() {
                 let teacher = Teacher::new(shape, &u).expect("a teacher");
-                let cpu = Cpu::with_level(level);
-                let got = evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &z, teacher, false)
+                let got = evaluate(runner, None, &distillation, Reduction::Sum, &batch, &z, teacher, false)
                     .expect("finite");
                 let value = (f64::from(got.divergences[0]) / sums.value - 1.0).abs();
                 let off = norm(&mut want.iter().zip(&got.dlogits).map(|(want, got)| want - f64::from(*got)));
                 let gradient = off / norm(&mut want.iter().copied());
                 println!(
                     "  {width:7.0e} {name:16} {:10} {:9.2e} {value:8.1e} {gradient:8.1e}",
-                    level.name(),
+                    runner.to_string(),
                     sums.value
                 );
                 // The rounding of logits up to 16 is 5e-7, and what is made of them is good to a few 1e-7 beside that.
-                // Both normalisers are good to 3e-8: a shift of all log-ratios, of which the square is left.
+                // Both normalisers are good to 3e-8 on the CPU: a shift of all log-ratios, of which the square is left. On
+                // the GPU what they differ by is that of sums in f32, whose exponentials err alike in both.
+                let shift = if runner.grant() == Grant::CPU { 3e-8 } else { 2e-7 };
                 assert!(
-                    value <= 5e-6 + (3e-8 / f64::from(width)).powi(2),
-                    "{divergence:?} at {width}, {level}: {value:e}"
+                    value <= 5e-6 + (shift / f64::from(width)).powi(2),
+                    "{divergence:?} at {width}, {runner}: {value:e}"
                 );
                 // Of the gradient nothing is left of it: all pulls share it, and their measured sum is taken off. Logarithms of
                 // probabilities lie below 32, so that they round by 2^-20, and differences below 16 by 2^-21: 12 units in the
                 // last place, and 4 for the exponentials. Measured: at most 1.6e-7, 1.4 units.
                 assert!(
                     gradient <= 16.0 * f64::from(f32::EPSILON),
-                    "{divergence:?} at {width}, {level}: {gradient:e}"
+                    "{divergence:?} at {width}, {runner}: {gradient:e}"
                 );
             }
         }
@@ -410,15 +438,15 @@ fn the_same_rows_have_neither_divergence_nor_gradient() {
     let rows = inputs::rows(1001, 3);
     let matrix = Matrix::<f32>::new(&rows, 0);
     for divergence in divergences() {
-        for level in Level::available() {
+        for runner in Runner::all() {
             let distillation = Distillation::new(divergence, 1.0).expect("a factor");
             let teacher = Teacher::new(shape(&matrix), &matrix.logits).expect("a teacher");
-            let (cpu, batch) = (Cpu::with_level(level), batch(&matrix));
+            let batch = batch(&matrix);
             let got =
-                evaluate(cpu, None, &distillation, Reduction::Sum, &batch, &matrix.logits, teacher, false)
+                evaluate(runner, None, &distillation, Reduction::Sum, &batch, &matrix.logits, teacher, false)
                     .expect("finite");
-            assert_eq!((got.totals.loss_sum, got.totals.live), (0.0, 0), "{divergence:?}, {level}");
-            assert!(got.dlogits.iter().all(|d| *d == 0.0), "{divergence:?}, {level}");
+            assert_eq!((got.totals.loss_sum, got.totals.live), (0.0, 0), "{divergence:?}, {runner}");
+            assert!(got.dlogits.iter().all(|d| *d == 0.0), "{divergence:?}, {runner}");
         }
     }
 }
@@ -447,7 +475,16 @@ fn results_do_not_depend_on_the_number_of_threads_nor_on_streaming() {
             let got = pool.install(|| {
                 let reduction = Reduction::default();
                 let z = &student.logits;
-                evaluate(Cpu::new(), Some(&nll), &distillation, reduction, &batch, z, of_teacher, in_place)
+                evaluate(
+                    &Runner::Cpu(Cpu::new()),
+                    Some(&nll),
+                    &distillation,
+                    reduction,
+                    &batch,
+                    z,
+                    of_teacher,
+                    in_place,
+                )
             });
             let Got { totals, losses, divergences, dlogits } = got.expect("finite rows");
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -472,42 +509,45 @@ fn weights_ignored_rows_and_denominators() {
     let weights = [1.0, 0.0, 2.0, 0.5, 9.0, 3.0, 1.0, 1.0, 1.0];
     let distillation = Distillation::new(listed("reverse_kl", &[]), 0.25).expect("a factor");
     let batch = batch(&student).with_weights(&weights).expect("weights");
-    let run = |reduction| {
-        let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
-        let z = &student.logits;
-        evaluate(Cpu::new(), Some(&objective), &distillation, reduction, &batch, z, of_teacher, false)
-            .expect("finite rows")
-    };
-    let sum = run(Reduction::Sum);
-    let totals = sum.totals;
-    assert_eq!(
-        (totals.valid, totals.kept, totals.ignored, totals.weight_sum, totals.live),
-        (8, 1, 1, 9.5, 7)
-    );
-    assert_eq!((sum.losses[4], sum.divergences[4]), (0.0, 0.0));
-    let gradient = |row: usize| &sum.dlogits[row * 300..][..300];
-    assert!(
-        gradient(4).iter().chain(gradient(1)).all(|d| *d == 0.0),
-        "an ignored row, and one that weighs nothing"
-    );
-    // What the threshold drops keeps its divergence.
-    assert!(gradient(0).iter().any(|d| *d != 0.0) && sum.losses[0] == 0.25 * sum.divergences[0]);
-    let want: f64 = (0..9).filter(|row| *row != 4).map(|row| f64::from(weights[row] * sum.losses[row])).sum();
-    assert!((totals.loss_sum - want).abs() < 1e-5 * want);
-    for (reduction, denominator) in
-        [(Denominator::Valid, 8.0), (Denominator::Kept, 1.0), (Denominator::Given(20.0), 20.0)]
-    {
-        let mean = run(Reduction::Mean(reduction));
+    for runner in Runner::all() {
+        let run = |reduction| {
+            let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
+            let z = &student.logits;
+            evaluate(runner, Some(&objective), &distillation, reduction, &batch, z, of_teacher, false)
+                .expect("finite rows")
+        };
+        let sum = run(Reduction::Sum);
+        let totals = sum.totals;
         assert_eq!(
-            (mean.totals.denominator, mean.totals.loss()),
-            (denominator, totals.loss_sum / denominator)
+            (totals.valid, totals.kept, totals.ignored, totals.weight_sum, totals.live),
+            (8, 1, 1, 9.5, 7)
         );
-        for (a, b) in sum.dlogits.iter().zip(&mean.dlogits) {
-            let want = f64::from(*a) / denominator;
-            assert!(
-                (f64::from(*b) - want).abs() <= 2e-6 * want.abs() + 1e-9,
-                "{reduction:?}: {b} and {want}"
+        assert_eq!((sum.losses[4], sum.divergences[4]), (0.0, 0.0));
+        let gradient = |row: usize| &sum.dlogits[row * 300..][..300];
+        assert!(
+            gradient(4).iter().chain(gradient(1)).all(|d| *d == 0.0),
+            "an ignored row, and one that weighs nothing"
+        );
+        // What the threshold drops keeps its divergence.
+        assert!(gradient(0).iter().any(|d| *d != 0.0) && sum.losses[0] == 0.25 * sum.divergences[0]);
+        let want: f64 =
+            (0..9).filter(|row| *row != 4).map(|row| f64::from(weights[row] * sum.losses[row])).sum();
+        assert!((totals.loss_sum - want).abs() < 1e-5 * want);
+        for (reduction, denominator) in
+            [(Denominator::Valid, 8.0), (Denominator::Kept, 1.0), (Denominator::Given(20.0), 20.0)]
+        {
+            let mean = run(Reduction::Mean(reduction));
+            assert_eq!(
+                (mean.totals.denominator, mean.totals.loss()),
+                (denominator, totals.loss_sum / denominator)
             );
+            for (a, b) in sum.dlogits.iter().zip(&mean.dlogits) {
+                let want = f64::from(*a) / denominator;
+                assert!(
+                    (f64::from(*b) - want).abs() <= 2e-6 * want.abs() + 1e-9,
+                    "{reduction:?}: {b} and {want}"
+                );
+            }
         }
     }
 }
@@ -525,36 +565,45 @@ fn bad_input() {
         Teacher::new(Shape::new(rows, vocab)?, logits).map(|_| ())
     };
     assert_eq!(message(of(3, 40, &teacher.logits[1..])), "teacher: expected 120 values, got 119");
-    let run = |logits: &[f32], teacher: Teacher<'_, f32>, reduction| {
-        evaluate(Cpu::new(), None, &distillation, reduction, &batch, logits, teacher, false)
-    };
-    let other = |rows: usize, vocab: usize| {
-        let logits = vec![0.0f32; rows * vocab].leak();
-        Teacher::new(Shape::new(rows, vocab).expect("a shape"), logits).expect("a teacher")
-    };
-    let (good, sum) = (Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher"), Reduction::Sum);
-    assert_eq!(message(run(&student.logits, other(2, 40), sum)), "teacher rows: expected 3 values, got 2");
-    assert_eq!(message(run(&student.logits, other(3, 41), sum)), "teacher vocab: expected 40 values, got 41");
-    assert_eq!(message(run(&student.logits[1..], good, sum)), "logits: expected 120 values, got 119");
-    let given = Reduction::Mean(Denominator::Given(0.0));
-    assert_eq!(
-        message(run(&student.logits, good, given)),
-        "denominator: expected a positive finite number, got 0"
-    );
-    let mapped = batch.with_map(LogitMap::softcap(30.0).expect("a cap")).expect("a map");
-    let z = &student.logits;
-    assert_eq!(
-        message(evaluate(Cpu::new(), None, &distillation, sum, &mapped, z, good, false)),
-        "map: a divergence takes logits as they are, expected a batch without a map"
-    );
-    let mut divergences = [0.0; 2];
-    let outputs = PairOutputs { divergences: Some(&mut divergences), ..PairOutputs::default() };
-    let io = Logits::Read(&student.logits);
-    let got = Cpu::new().evaluate_pair(&Nll, &distillation, sum, &batch, io, good, outputs);
-    assert_eq!(message(got), "divergences: expected 3 values, got 2");
+    for runner in Runner::all() {
+        let run = |logits: &[f32], teacher: Teacher<'_, f32>, reduction| {
+            evaluate(runner, None, &distillation, reduction, &batch, logits, teacher, false)
+        };
+        let other = |rows: usize, vocab: usize| {
+            let logits = vec![0.0f32; rows * vocab].leak();
+            Teacher::new(Shape::new(rows, vocab).expect("a shape"), logits).expect("a teacher")
+        };
+        let (good, sum) =
+            (Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher"), Reduction::Sum);
+        assert_eq!(
+            message(run(&student.logits, other(2, 40), sum)),
+            "teacher rows: expected 3 values, got 2"
+        );
+        assert_eq!(
+            message(run(&student.logits, other(3, 41), sum)),
+            "teacher vocab: expected 40 values, got 41"
+        );
+        assert_eq!(message(run(&student.logits[1..], good, sum)), "logits: expected 120 values, got 119");
+        let given = Reduction::Mean(Denominator::Given(0.0));
+        assert_eq!(
+            message(run(&student.logits, good, given)),
+            "denominator: expected a positive finite number, got 0"
+        );
+        let mapped = batch.with_map(LogitMap::softcap(30.0).expect("a cap")).expect("a map");
+        let z = &student.logits;
+        assert_eq!(
+            message(evaluate(runner, None, &distillation, sum, &mapped, z, good, false)),
+            "map: a divergence takes logits as they are, expected a batch without a map"
+        );
+        let mut divergences = [0.0; 2];
+        let outputs = PairOutputs { divergences: Some(&mut divergences), ..PairOutputs::default() };
+        let io = Logits::Read(&student.logits);
+        let got = runner.evaluate_pair(&Nll, &distillation, sum, &batch, io, good, outputs);
+        assert_eq!(message(got), "divergences: expected 3 values, got 2");
+    }
 }
 
-/// Every fault of a row, on every level and at both temperatures: the message, and that all other rows are done.
+/// Every fault of a row, by every backend and at both temperatures: the message, and that all other rows are done.
 #[test]
 fn bad_rows() {
     let (student, teacher) = (noise(5, 41, 9), noise(5, 41, 10));
@@ -574,9 +623,7 @@ fn bad_rows() {
         ),
     ];
     for (change, text) in &faults {
-        for (level, temperature) in
-            Level::available().into_iter().flat_map(|level| [(level, 1.0), (level, 2.0)])
-        {
+        for (runner, temperature) in Runner::all().iter().flat_map(|runner| [(runner, 1.0), (runner, 2.0)]) {
             for name in ["forward_kl", "mixed_kl"] {
                 let (mut z, mut u) = (student.logits.clone(), teacher.logits.clone());
                 change(&mut z[2 * 41..3 * 41], &mut u[2 * 41..3 * 41]);
@@ -593,11 +640,11 @@ fn bad_rows() {
                         divergences: Some(&mut values),
                     };
                     let io = Logits::OutOfPlace { logits: &z, dlogits: &mut dlogits };
-                    let (cpu, sum) = (Cpu::with_level(level), Reduction::Sum);
-                    let got = cpu.evaluate_pair(&Nll, &distillation, sum, &batch, io, of_teacher, outputs);
+                    let sum = Reduction::Sum;
+                    let got = runner.evaluate_pair(&Nll, &distillation, sum, &batch, io, of_teacher, outputs);
                     match non_finite {
                         NonFinite::Error => {
-                            assert_eq!(&message(got), text, "{level}, {name} at {temperature}")
+                            assert_eq!(&message(got), text, "{runner}, {name} at {temperature}")
                         }
                         NonFinite::NanRow => assert!(got.expect("no error").loss_sum.is_nan()),
                     }
@@ -605,11 +652,11 @@ fn bad_rows() {
                         let bad = row == 2;
                         assert!(
                             losses[row].is_nan() == bad && values[row].is_nan() == bad,
-                            "{text}: row {row}"
+                            "{runner}, {text}: row {row}"
                         );
                         assert!(
                             dlogits[row * 41..][..41].iter().all(|d| d.is_nan() == bad),
-                            "{text}: row {row}"
+                            "{runner}, {text}: row {row}"
                         );
                     }
                 }
@@ -632,12 +679,12 @@ fn masks_of_one_row() {
             let wide = |row: &[f32]| row.iter().map(|z| f64::from(*z)).collect::<Vec<_>>();
             let (z, u) = (wide(&student.logits), wide(&teacher.logits));
             let want = reference::divergence(&divergence, 1.0, &z, &u);
-            for level in Level::available() {
+            for runner in Runner::all() {
                 let distillation = Distillation::new(divergence, 1.0).expect("a factor");
                 let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
-                let (cpu, batch) = (Cpu::with_level(level), batch(&student));
+                let batch = batch(&student);
                 let got = evaluate(
-                    cpu,
+                    runner,
                     None,
                     &distillation,
                     Reduction::Sum,
@@ -647,21 +694,22 @@ fn masks_of_one_row() {
                     false,
                 );
                 let Ok(_) = want else {
-                    assert_eq!(got.err(), want.err(), "{divergence:?}, {level}");
+                    assert_eq!(got.err(), want.err(), "{divergence:?}, {runner}");
                     continue;
                 };
-                let (got, want) = (got.expect("finite"), truth(&divergence, 1.0, &z, &u, 0.0, 1.0));
+                let (got, want) =
+                    (got.expect("finite"), truth(&divergence, 1.0, &z, &u, 0.0, 1.0, runner.grant()));
                 let off = (f64::from(got.divergences[0]) - want.value).abs();
-                assert!(off <= want.value_tolerance + 1e-7 * want.value, "{divergence:?}, {level}: {off:e}");
+                assert!(off <= want.value_tolerance + 1e-7 * want.value, "{divergence:?}, {runner}: {off:e}");
                 for j in 0..33 {
                     let off = (f64::from(got.dlogits[j]) - want.dlogits[j]).abs();
                     let tolerance = want.tolerances[j] + 1e-7 * want.dlogits[j].abs();
                     assert!(
                         off <= tolerance,
-                        "{divergence:?}, {level}, column {j}: {off:e} and {tolerance:e}"
+                        "{divergence:?}, {runner}, column {j}: {off:e} and {tolerance:e}"
                     );
                 }
-                assert!(!student_masks || got.dlogits[at] == 0.0, "{divergence:?}, {level}");
+                assert!(!student_masks || got.dlogits[at] == 0.0, "{divergence:?}, {runner}");
             }
         }
     }
@@ -687,32 +735,34 @@ fn row_objectives_are_added() {
         let (sum, batch) = (Reduction::Sum, batch(&student));
         reference::evaluate_pair(&entropy, &distillation, sum, &batch, &z, &u, &mut divergences, results)
             .expect("finite");
-        let mut got = vec![0.0f32; z.len()];
-        let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
-        let mut of_rows = vec![0.0f32; 4];
-        let outputs = PairOutputs {
-            outputs: Outputs { losses: Some(&mut of_rows), ..Outputs::default() },
-            ..PairOutputs::default()
-        };
-        let io = Logits::OutOfPlace { logits: &student.logits, dlogits: &mut got };
-        Cpu::new()
-            .evaluate_pair(&entropy, &distillation, sum, &batch, io, of_teacher, outputs)
-            .expect("finite");
-        for (got, want) in of_rows.iter().zip(&losses) {
-            assert!((f64::from(*got) / want - 1.0).abs() < 2e-6, "{got} and {want}");
-        }
-        for (j, (got, want)) in got.iter().zip(&want).enumerate() {
-            // Differences of numbers of the size of p.
-            let p = reference::entries(1.0, &z[j / 2000 * 2000..][..2000], &u[j / 2000 * 2000..][..2000])
-                .expect("finite")
-                .nth(j % 2000)
-                .map_or(0.0, |entry| entry.greater);
-            assert!(
-                (f64::from(*got) - want).abs() < 2e-5 * p.max(want.abs()) + 1e-9,
-                "column {j}: {got:e}, {want:e}"
-            );
-            if j % 2000 == 20 {
-                break;
+        for runner in Runner::all() {
+            let mut got = vec![0.0f32; z.len()];
+            let of_teacher = Teacher::new(shape(&teacher), &teacher.logits).expect("a teacher");
+            let mut of_rows = vec![0.0f32; 4];
+            let outputs = PairOutputs {
+                outputs: Outputs { losses: Some(&mut of_rows), ..Outputs::default() },
+                ..PairOutputs::default()
+            };
+            let io = Logits::OutOfPlace { logits: &student.logits, dlogits: &mut got };
+            runner
+                .evaluate_pair(&entropy, &distillation, sum, &batch, io, of_teacher, outputs)
+                .expect("finite");
+            for (got, want) in of_rows.iter().zip(&losses) {
+                assert!((f64::from(*got) / want - 1.0).abs() < 2e-6, "{got} and {want}");
+            }
+            for (j, (got, want)) in got.iter().zip(&want).enumerate() {
+                // Differences of numbers of the size of p.
+                let p = reference::entries(1.0, &z[j / 2000 * 2000..][..2000], &u[j / 2000 * 2000..][..2000])
+                    .expect("finite")
+                    .nth(j % 2000)
+                    .map_or(0.0, |entry| entry.greater);
+                assert!(
+                    (f64::from(*got) - want).abs() < 2e-5 * p.max(want.abs()) + 1e-9,
+                    "column {j}: {got:e}, {want:e}"
+                );
+                if j % 2000 == 20 {
+                    break;
+                }
             }
         }
     }

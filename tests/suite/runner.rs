@@ -2,9 +2,14 @@
 
 use crate::oracle::Grant;
 use std::fmt;
+use std::sync::OnceLock;
 use tokenloss::cpu::{Cpu, Level};
-use tokenloss::wgpu::Gpu;
-use tokenloss::{Batch, Element, Evaluate, Logits, Objective, Outputs, Reduction, Totals};
+use tokenloss::divergence::{AnyDivergence, Distillation};
+use tokenloss::wgpu::{Gpu, GpuError, ShaderObjective};
+use tokenloss::{
+    Batch, Element, Error, Evaluate, EvaluatePair, Logits, Objective, Outputs, PairOutputs, Reduction,
+    RowObjective, Teacher, Totals,
+};
 
 pub(crate) enum Runner {
     Cpu(Cpu),
@@ -51,6 +56,38 @@ impl Runner {
             Self::Gpu(gpu) => {
                 gpu.evaluate(objective, reduction, batch, logits, outputs).expect("finite logits")
             }
+        }
+    }
+}
+
+impl Runner {
+    /// Every level of the CPU, and the GPU where there is one.
+    pub(crate) fn all() -> &'static [Self] {
+        static ALL: OnceLock<Vec<Runner>> = OnceLock::new();
+        ALL.get_or_init(|| Level::available().into_iter().map(Self::cpu).chain(Self::gpu()).collect())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn evaluate_pair<O: ShaderObjective + RowObjective + Sync, E: Element, U: Element>(
+        &self,
+        objective: &O,
+        distillation: &Distillation<AnyDivergence>,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        teacher: Teacher<'_, U>,
+        outputs: PairOutputs<'_>,
+    ) -> Result<Totals, Error> {
+        match self {
+            Self::Cpu(cpu) => {
+                cpu.evaluate_pair(objective, distillation, reduction, batch, logits, teacher, outputs)
+            }
+            Self::Gpu(gpu) => gpu
+                .evaluate_pair(objective, distillation, reduction, batch, logits, teacher, outputs)
+                .map_err(|error| match error {
+                    GpuError::Core(error) => error,
+                    other => panic!("{other}"),
+                }),
         }
     }
 }

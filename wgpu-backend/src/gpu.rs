@@ -9,9 +9,9 @@ use crate::{
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenloss_core::{
-    Backend, Batch, ClassMask, Denominator, Diagnostics, Element, Error, Evaluate, Link, Logits, NonFinite,
-    Outputs, Reduction, RowMap, RowObjective, RowPartials, RowStats, RowSummary, RowVerdict, Shape,
-    TargetProb, Totals, check_length,
+    Backend, Batch, ClassMask, Denominator, Diagnostics, Dtype, Element, Error, Evaluate, Link, Logits,
+    NonFinite, Outputs, Reduction, RowMap, RowObjective, RowPartials, RowStats, RowSummary, RowVerdict,
+    Shape, TargetProb, Totals, check_length,
 };
 use tokenloss_shaders::{RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_NO_MASS, ShaderObjective};
 
@@ -310,28 +310,34 @@ impl Gpu {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tokenloss") })
     }
 
-    /// Rows that fit in one buffer and one binding, whose stride on the device is `stride`.
-    fn slices(&self, shape: Shape, stride: usize, element: usize) -> Result<Vec<(usize, usize)>, GpuError> {
+    /// First row and number of rows of slices of which every matrix, by its name and the bytes of a row on the device, fits in
+    /// one buffer and one binding.
+    pub(crate) fn slices(
+        &self,
+        rows: usize,
+        matrices: &[(&'static str, u64)],
+    ) -> Result<Vec<(usize, usize)>, GpuError> {
         let limits = self.device.limits();
         let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let row = (stride * element) as u64;
-        if row > limit / 16 * 16 {
-            return Err(GpuError::RowTooLarge { what: "logits", bytes: row, limit });
+        let mut most = limits.max_buffer_size / crate::job::RECORD_BYTES;
+        for &(what, bytes) in matrices {
+            if bytes > limit / 16 * 16 {
+                return Err(GpuError::RowTooLarge { what, bytes, limit });
+            }
+            most = most.min((limit.min(SLICE_BYTES) / bytes).max(1));
         }
-        let records = limits.max_buffer_size / crate::job::RECORD_BYTES;
-        let most = (limit.min(SLICE_BYTES) / row).max(1).min(records) as usize;
-        let rows = shape.rows();
+        let most = most as usize;
         Ok((0..rows).step_by(most).map(|row| (row, most.min(rows - row))).collect())
     }
 }
 
 /// A slice of a batch's rows, uploaded.
-struct Slice {
+pub(crate) struct Slice {
     shape: Shape,
-    logits: wgpu::Buffer,
+    pub(crate) logits: wgpu::Buffer,
     targets: wgpu::Buffer,
-    weights: Option<wgpu::Buffer>,
-    records: wgpu::Buffer,
+    pub(crate) weights: Option<wgpu::Buffer>,
+    pub(crate) records: wgpu::Buffer,
     map: Option<UploadedMap>,
 }
 
@@ -381,36 +387,38 @@ impl UploadedMap {
     }
 }
 
+/// Bytes of a row on the device.
+pub(crate) fn row_bytes(stride: usize, dtype: Dtype) -> u64 {
+    (stride * dtype.bytes()) as u64
+}
+
 pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(buffer.size()) }
 }
 
 /// A slice of rows of host data.
 #[derive(Clone, Copy)]
-struct Rows<'a, E> {
-    batch: &'a Batch<'a>,
-    logits: &'a [E],
-    first: usize,
-    rows: usize,
-    stride: usize,
+pub(crate) struct Rows<'a, E> {
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) logits: &'a [E],
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) stride: usize,
 }
 
 impl<E: Element> Rows<'_, E> {
-    fn row(&self, row: usize) -> &[E] {
+    pub(crate) fn row(&self, row: usize) -> &[E] {
         let shape = self.batch.shape();
         &self.logits[row * shape.stride()..][..shape.vocab()]
     }
 
-    fn bytes(&self) -> u64 {
-        (self.rows * self.stride * E::DTYPE.bytes()) as u64
+    pub(crate) fn bytes(&self) -> u64 {
+        self.rows as u64 * row_bytes(self.stride, E::DTYPE)
     }
 
-    fn upload(&self, gpu: &Gpu, records: Option<&[u32]>) -> Result<Slice, GpuError> {
-        let per_row = self.stride * E::DTYPE.bytes() / 4;
-        let mut words = vec![0; self.rows * per_row];
-        for (into, row) in words.chunks_exact_mut(per_row).zip(self.first..) {
-            words::write(self.row(row), into);
-        }
+    pub(crate) fn upload(&self, gpu: &Gpu, records: Option<&[u32]>) -> Result<Slice, GpuError> {
+        let words =
+            words::of_rows((self.first..self.first + self.rows).map(|row| self.row(row)), self.stride);
         let range = self.first..self.first + self.rows;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let weights = self.batch.weights().map(|weights| &weights[range.clone()]);
@@ -428,7 +436,7 @@ impl<E: Element> Rows<'_, E> {
     }
 
     /// The fault that a record's status names.
-    fn fault(&self, row: usize, status: u32) -> Option<Error> {
+    pub(crate) fn fault(&self, row: usize, status: u32) -> Option<Error> {
         let vocab = self.batch.shape().vocab();
         match status {
             0 => None,
@@ -444,7 +452,7 @@ impl<E: Element> Rows<'_, E> {
 }
 
 impl Slice {
-    fn data(&self, dtype: tokenloss_core::Dtype) -> Data<'_> {
+    pub(crate) fn data(&self, dtype: Dtype) -> Data<'_> {
         Data {
             shape: self.shape,
             dtype,
@@ -473,7 +481,7 @@ impl Backend for Gpu {
         check_length("summaries", shape.rows(), summaries.len())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
         let mut fault = None;
-        for (first, rows) in self.slices(shape, stride, E::DTYPE.bytes())? {
+        for (first, rows) in self.slices(shape.rows(), &[("logits", row_bytes(stride, E::DTYPE))])? {
             let rows = Rows { batch, logits, first, rows, stride };
             let downloaded = self.guarded(rows.bytes(), || {
                 let slice = rows.upload(self, None)?;
@@ -506,7 +514,7 @@ impl Backend for Gpu {
         if !logits.has_gradient {
             return Ok(());
         }
-        for (first, rows) in self.slices(shape, stride, E::DTYPE.bytes())? {
+        for (first, rows) in self.slices(shape.rows(), &[("logits", row_bytes(stride, E::DTYPE))])? {
             let rows = Rows { batch, logits: logits.read(), first, rows, stride };
             let words: Vec<u32> = (first..first + rows.rows)
                 .flat_map(|row| record_of(&summaries[row], &partials[row]).to_words())
@@ -544,112 +552,134 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
         logits.check(shape)?;
         outputs.check(shape.rows())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
-        let slices = self.slices(shape, stride, E::DTYPE.bytes())?;
+        let slices = self.slices(shape.rows(), &[("logits", row_bytes(stride, E::DTYPE))])?;
         let mut logits = Host::of(logits);
-        let mut evaluation =
-            Evaluation { gpu: self, objective, batch, stride, outputs, fault: None, judged: vec![] };
-
-        // Counts are those of the whole batch, not of a slice: valid rows are known, kept rows are only where
-        // there is one slice, and else take a pass of their own.
-        let scale = match reduction {
-            Reduction::Mean(Denominator::Valid) => Scale::count(batch.valid() as f64),
-            Reduction::Mean(Denominator::Kept) if slices.len() > 1 && logits.has_gradient => {
-                for &(first, rows) in &slices {
-                    evaluation.slice(&mut logits, first, rows, Scale::count(1.0), false)?;
-                }
-                Scale::count(Totals::of_rows(batch, reduction, evaluation.judged.drain(..)).denominator)
+        let has_gradient = logits.has_gradient;
+        Results::new(batch, outputs).of(reduction, &slices, has_gradient, |results, part| {
+            let SlicePart { first, rows, scale, gradient } = part;
+            let rows = Rows { batch, logits: logits.read(), first, rows, stride };
+            let downloaded = self.guarded(rows.bytes(), || {
+                let slice = rows.upload(self, None)?;
+                let mut encoder = self.encoder();
+                let job = Job {
+                    data: slice.data(E::DTYPE),
+                    objective,
+                    reduction: Reduction::Sum,
+                    weights: slice.weights.as_ref().map(whole),
+                    gradient: if gradient { Gradient::InPlace } else { Gradient::None },
+                    records: Some(whole(&slice.records)),
+                    totals: None,
+                };
+                self.kernels.encode_scaled(&mut encoder, &job, scale)?;
+                let both = [&slice.records, &slice.logits];
+                self.download(encoder, if gradient { &both } else { &both[..1] })
+            })?;
+            for (row, record) in (first..).zip(records(&downloaded[0])) {
+                let partials = partials_of(&record).scaled(batch.weight(row).into());
+                let live = record.status != 0 || partials.is_live();
+                results.take(row, &record, &partials, live, rows.fault(row, record.status));
             }
-            other => Scale::of(other),
-        };
-        if let Some(diagnostics) = &mut evaluation.outputs.diagnostics {
-            **diagnostics = Diagnostics::default();
-        }
-        for &(first, rows) in &slices {
-            let gradient = logits.has_gradient;
-            evaluation.slice(&mut logits, first, rows, scale, gradient)?;
-        }
-        let totals = Totals::of_rows(batch, reduction, evaluation.judged);
-        report(batch, evaluation.fault)?;
-        Ok(totals)
+            if let Some(words) = downloaded.get(1) {
+                logits.write(shape, first, stride, words);
+            }
+            Ok(())
+        })
     }
 }
 
-/// One call of `evaluate`.
-struct Evaluation<'a, O> {
-    gpu: &'a Gpu,
-    objective: &'a O,
+/// A slice of a call's rows, and what is asked of it.
+pub(crate) struct SlicePart {
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) scale: Scale,
+    pub(crate) gradient: bool,
+}
+
+/// What comes back of a call's rows.
+pub(crate) struct Results<'a> {
     batch: &'a Batch<'a>,
-    stride: usize,
     outputs: Outputs<'a>,
     fault: Option<Error>,
     judged: Vec<RowVerdict>,
 }
 
-impl<O: ShaderObjective> Evaluation<'_, O> {
-    fn slice<E: Element>(
-        &mut self,
-        logits: &mut Host<'_, E>,
-        first: usize,
-        rows: usize,
-        scale: Scale,
+impl<'a> Results<'a> {
+    pub(crate) fn new(batch: &'a Batch<'a>, outputs: Outputs<'a>) -> Self {
+        Self { batch, outputs, fault: None, judged: vec![] }
+    }
+
+    /// All slices, one after the other, by a function that [takes](Self::take) every row of one.
+    pub(crate) fn of(
+        mut self,
+        reduction: Reduction,
+        slices: &[(usize, usize)],
         gradient: bool,
-    ) -> Result<(), GpuError> {
-        let Self { gpu, batch, stride, .. } = *self;
-        let rows = Rows { batch, logits: logits.read(), first, rows, stride };
-        let downloaded = gpu.guarded(rows.bytes(), || {
-            let slice = rows.upload(gpu, None)?;
-            let mut encoder = gpu.encoder();
-            let job = Job {
-                data: slice.data(E::DTYPE),
-                objective: self.objective,
-                reduction: Reduction::Sum,
-                weights: slice.weights.as_ref().map(whole),
-                gradient: if gradient { Gradient::InPlace } else { Gradient::None },
-                records: Some(whole(&slice.records)),
-                totals: None,
-            };
-            gpu.kernels.encode_scaled(&mut encoder, &job, scale)?;
-            let both = [&slice.records, &slice.logits];
-            gpu.download(encoder, if gradient { &both } else { &both[..1] })
-        })?;
-        for (row, record) in (first..).zip(records(&downloaded[0])) {
-            fn put<T>(output: &mut Option<&mut [T]>, row: usize, value: T) {
-                if let Some(output) = output {
-                    output[row] = value;
+        mut slice: impl FnMut(&mut Self, SlicePart) -> Result<(), GpuError>,
+    ) -> Result<Totals, GpuError> {
+        let part =
+            |&(first, rows): &(usize, usize), scale, gradient| SlicePart { first, rows, scale, gradient };
+        // Counts are those of the whole batch, not of a slice: valid rows are known, kept rows are only where
+        // there is one slice, and else take a pass of their own.
+        let scale = match reduction {
+            Reduction::Mean(Denominator::Valid) => Scale::count(self.batch.valid() as f64),
+            Reduction::Mean(Denominator::Kept) if slices.len() > 1 && gradient => {
+                for rows in slices {
+                    slice(&mut self, part(rows, Scale::count(1.0), false))?;
                 }
+                Scale::count(Totals::of_rows(self.batch, reduction, self.judged.drain(..)).denominator)
             }
-            put(&mut self.outputs.losses, row, record.loss);
-            put(&mut self.outputs.log_p, row, record.log_p);
-            put(&mut self.outputs.lse, row, record.lse);
-            put(&mut self.outputs.entropy, row, record.entropy);
-            put(&mut self.outputs.argmax, row, record.argmax);
-            let partials = partials_of(&record).scaled(self.batch.weight(row).into());
-            let live = record.status != 0 || partials.is_live();
-            self.judged.push(RowVerdict { loss: record.loss.into(), kept: record.kept, live });
-            if let Some(diagnostics) = &mut self.outputs.diagnostics {
-                diagnostics.add(&summary_of(&record), &partials);
+            other => Scale::of(other),
+        };
+        if let Some(diagnostics) = &mut self.outputs.diagnostics {
+            **diagnostics = Diagnostics::default();
+        }
+        for rows in slices {
+            slice(&mut self, part(rows, scale, gradient))?;
+        }
+        let totals = Totals::of_rows(self.batch, reduction, self.judged);
+        report(self.batch, self.fault)?;
+        Ok(totals)
+    }
+
+    /// What is known of the next row; partials are times its weight.
+    pub(crate) fn take(
+        &mut self,
+        row: usize,
+        record: &Record,
+        partials: &RowPartials<f64>,
+        live: bool,
+        fault: Option<Error>,
+    ) {
+        fn put<T>(output: &mut Option<&mut [T]>, row: usize, value: T) {
+            if let Some(output) = output {
+                output[row] = value;
             }
-            self.fault = self.fault.or(rows.fault(row, record.status));
         }
-        if let Some(words) = downloaded.get(1) {
-            logits.write(batch.shape(), first, stride, words);
+        put(&mut self.outputs.losses, row, record.loss);
+        put(&mut self.outputs.log_p, row, record.log_p);
+        put(&mut self.outputs.lse, row, record.lse);
+        put(&mut self.outputs.entropy, row, record.entropy);
+        put(&mut self.outputs.argmax, row, record.argmax);
+        self.judged.push(RowVerdict { loss: record.loss.into(), kept: record.kept, live });
+        if let Some(diagnostics) = &mut self.outputs.diagnostics {
+            diagnostics.add(&summary_of(record), partials);
         }
-        Ok(())
+        self.fault = self.fault.or(fault);
     }
 }
 
 /// Where logits are read and their gradient goes, row by row: on the device it is always in place.
-struct Host<'a, E> {
-    has_gradient: bool,
+pub(crate) struct Host<'a, E> {
+    pub(crate) has_gradient: bool,
     logits: Logits<'a, E>,
 }
 
 impl<'a, E: Element> Host<'a, E> {
-    fn of(logits: Logits<'a, E>) -> Self {
+    pub(crate) fn of(logits: Logits<'a, E>) -> Self {
         Self { has_gradient: logits.has_gradient(), logits }
     }
 
-    fn read(&self) -> &[E] {
+    pub(crate) fn read(&self) -> &[E] {
         match &self.logits {
             Logits::Read(logits) => logits,
             Logits::OutOfPlace { logits, .. } => logits,
@@ -657,7 +687,7 @@ impl<'a, E: Element> Host<'a, E> {
         }
     }
 
-    fn write(&mut self, shape: Shape, first: usize, stride: usize, words: &[u32]) {
+    pub(crate) fn write(&mut self, shape: Shape, first: usize, stride: usize, words: &[u32]) {
         let into = match &mut self.logits {
             Logits::Read(_) => return,
             Logits::OutOfPlace { dlogits, .. } => dlogits,

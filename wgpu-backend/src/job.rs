@@ -2,6 +2,7 @@
 
 use crate::GpuError;
 use crate::map::MapBindings;
+use crate::plan::Matrix;
 use tokenloss_core::{Dtype, Reduction, Shape};
 use tokenloss_shaders::{RECORD_WORDS, ShaderObjective, Store, TOTALS_WORDS};
 use wgpu::BufferBinding;
@@ -146,8 +147,7 @@ impl Data<'_> {
 
     /// Bytes of a matrix from its first element to its last, in whole words.
     pub(crate) fn matrix_bytes(&self) -> u64 {
-        let elements = (self.shape.rows() - 1) * self.shape.stride() + self.shape.vocab();
-        ((elements * self.dtype.bytes()) as u64).next_multiple_of(4)
+        Matrix::new("logits", 0, self.shape, self.dtype).bytes(self.shape.rows())
     }
 
     pub(crate) fn check_stride(&self) -> Result<(), GpuError> {

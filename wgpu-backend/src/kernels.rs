@@ -3,7 +3,8 @@
 use crate::dispatch::{Bound, Dispatch, Key};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
 use crate::map::MapParts;
-use crate::plan::{Cut, Slice};
+use crate::pair::PairParts;
+use crate::plan::{Cut, Matrix, Slice};
 use crate::{CooperativeMatrix, GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -73,7 +74,7 @@ impl Scale {
 }
 
 /// The checked parts of a job.
-struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     data: &'a Data<'a>,
     logits: Part<'a>,
     gradient: Option<Part<'a>>,
@@ -82,6 +83,7 @@ struct Parts<'a> {
     records: Part<'a>,
     totals: Part<'a>,
     map: MapParts<'a>,
+    pair: Option<PairParts<'a>>,
 }
 
 impl Kernels {
@@ -206,6 +208,7 @@ impl Kernels {
             job.weights.as_ref(),
             (job.records.as_ref(), scratch_records.as_ref()),
             (job.totals.as_ref(), scratch_totals.as_ref()),
+            None,
         )?;
 
         let map = parts.map.program()?;
@@ -258,6 +261,7 @@ impl Kernels {
             None,
             (Some(&job.records), None),
             (None, totals.as_ref()),
+            None,
         )?;
         let (dtype, reduce, map) = (job.data.dtype, self.variant.reduce(), parts.map.program()?);
         let summarise = |width| Program::Summarise { dtype, width, reduce, map };
@@ -281,8 +285,8 @@ impl Kernels {
             return Ok(());
         }
         let totals = self.scratch(true, TOTALS_BYTES);
-        let parts =
-            Parts::new(&job.data, &job.gradient, None, (Some(&job.records), None), (None, totals.as_ref()))?;
+        let records = (Some(&job.records), None);
+        let parts = Parts::new(&job.data, &job.gradient, None, records, (None, totals.as_ref()), None)?;
         let (dtype, map) = (job.data.dtype, parts.map.program()?);
         let push_back = |width| Program::PushBack { dtype, width, store, map };
         let mut dispatches = Vec::new();
@@ -303,7 +307,9 @@ impl Kernels {
         let logits = Part::new("logits", &data.logits, bytes)?;
         let dlogits = Part::new("dlogits", into, bytes)?;
         let per_row = (data.row_bytes() / 16) as u32;
-        let slices = self.cut.rows(data.shape, data.dtype, &[logits.offset, dlogits.offset], RECORD_BYTES)?;
+        let matrices =
+            [&logits, &dlogits].map(|part| Matrix::new(part.what, part.offset, data.shape, data.dtype));
+        let slices = self.cut.rows(data.shape, &matrices, RECORD_BYTES)?;
         let dispatches: Vec<_> = slices
             .into_iter()
             .map(|slice| {
@@ -336,7 +342,7 @@ impl Kernels {
         self.record(encoder, &dispatches)
     }
 
-    fn scratch(&self, wanted: bool, size: u64) -> Option<wgpu::Buffer> {
+    pub(crate) fn scratch(&self, wanted: bool, size: u64) -> Option<wgpu::Buffer> {
         wanted.then(|| self.scratch_buffer(size))
     }
 
@@ -362,7 +368,7 @@ impl Kernels {
     }
 
     /// One workgroup a row, over as many dispatches as it takes.
-    fn plan_rows<'a>(
+    pub(crate) fn plan_rows<'a>(
         &'a self,
         parts: &'a Parts<'a>,
         program: &dyn Fn(Width) -> Program,
@@ -371,15 +377,13 @@ impl Kernels {
         dispatches: &mut Vec<Dispatch<'a>>,
     ) -> Result<(), GpuError> {
         let (shape, dtype) = (parts.data.shape, parts.data.dtype);
-        let offsets: Vec<u64> = [Some(&parts.logits), parts.gradient.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|part| part.offset)
-            .collect();
+        let own = [Some(&parts.logits), parts.gradient.as_ref()].into_iter().flatten();
+        let own = own.map(|part| Matrix::new(part.what, part.offset, shape, dtype));
+        let all: Vec<_> = own.chain(parts.pair.as_ref().map(PairParts::matrix)).collect();
         let words = shape.vocab() * dtype.bytes() / 4;
         // More lanes than groups of four words would only wait for each other.
         let lanes = if words <= 4 * 64 { 64 } else { self.lanes };
-        for slice in self.cut.rows(shape, dtype, &offsets, RECORD_BYTES)? {
+        for slice in self.cut.rows(shape, &all, RECORD_BYTES)? {
             let (matrices, width) = self.matrices(parts, slice);
             let program = program(width);
             let groups = self.cut.fold(slice.rows as u64);
@@ -398,7 +402,10 @@ impl Kernels {
             let mut bound: Vec<_> = matrices.into_iter().map(|(bound, _)| bound).collect();
             self.bind_rows(parts, slice, &mut params, &mut bound);
             let rows = slice.row..slice.row + slice.rows;
-            parts.map.bind(&self.cut, &self.nothing, rows, &mut params, &mut bound);
+            parts.map.bind(&self.cut, &self.nothing, rows.clone(), &mut params, &mut bound);
+            if let Some(pair) = &parts.pair {
+                pair.bind(&self.cut, rows, &mut params, &mut bound);
+            }
             let bindings = program.bindings();
             bound.retain(|bound| bindings.contains(&bound.binding));
             dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });
@@ -407,7 +414,7 @@ impl Kernels {
     }
 
     /// Counts and sums, in one workgroup.
-    fn plan_totals<'a>(
+    pub(crate) fn plan_totals<'a>(
         &'a self,
         parts: &'a Parts<'a>,
         params: Params,
@@ -436,8 +443,7 @@ impl Kernels {
     /// that both allow.
     fn matrices<'a>(&self, parts: &'a Parts<'a>, slice: Slice) -> (Vec<(Bound<'a>, u64)>, Width) {
         let data = parts.data;
-        let last = ((data.shape.vocab() * data.dtype.bytes()) as u64).next_multiple_of(4);
-        let needed = (slice.rows as u64 - 1) * data.row_bytes() + last;
+        let needed = Matrix::new("logits", 0, data.shape, data.dtype).bytes(slice.rows);
         let mut wide = true;
         let mut matrices = Vec::new();
         for (number, part) in
@@ -492,12 +498,13 @@ impl Kernels {
 }
 
 impl<'a> Parts<'a> {
-    fn new(
+    pub(crate) fn new(
         data: &'a Data<'a>,
         gradient: &Gradient<'a>,
         weights: Option<&wgpu::BufferBinding<'a>>,
         records: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
         totals: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
+        pair: Option<PairParts<'a>>,
     ) -> Result<Self, GpuError> {
         data.check_stride()?;
         let rows = data.shape.rows() as u64;
@@ -519,6 +526,10 @@ impl<'a> Parts<'a> {
         let mut written: Vec<&Part<'_>> = [&records, &totals, &dlogits].into_iter().flatten().collect();
         let mut read = vec![&targets];
         read.extend(weights.iter().chain(map.parts()));
+        if let Some(pair) = &pair {
+            written.push(&pair.divergences);
+            read.push(&pair.teacher);
+        }
         if matches!(gradient, Gradient::InPlace) { &mut written } else { &mut read }.push(&logits);
         check_overlap(&written, &read)?;
         let missing = |what| GpuError::NoSize { what };
@@ -531,6 +542,7 @@ impl<'a> Parts<'a> {
             records: records.ok_or(missing("records"))?,
             totals: totals.ok_or(missing("totals"))?,
             map,
+            pair,
         })
     }
 }

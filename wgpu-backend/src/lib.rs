@@ -68,6 +68,7 @@ mod job;
 mod kernels;
 mod linear;
 mod map;
+mod pair;
 mod plan;
 #[cfg(feature = "device")]
 mod time;
@@ -86,10 +87,11 @@ pub use linear::{
     LinearRequirements, linear_requirements,
 };
 pub use map::{MapBindings, MaskBinding};
+pub use pair::{PairJob, TeacherData};
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;
-pub use tokenloss_shaders::{Record, ShaderObjective};
+pub use tokenloss_shaders::{Record, ShaderDivergence, ShaderObjective};
 pub use variant::Variant;
 pub use wgpu;

@@ -14,6 +14,30 @@ pub(crate) struct Slice {
     pub(crate) rows: usize,
 }
 
+/// Rows in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matrix {
+    pub(crate) what: &'static str,
+    /// Where the first row starts.
+    pub(crate) offset: u64,
+    /// From one row to the next.
+    pub(crate) row_bytes: u64,
+    /// Of a row without its padding.
+    pub(crate) last_bytes: u64,
+}
+
+impl Matrix {
+    pub(crate) fn new(what: &'static str, offset: u64, shape: Shape, dtype: Dtype) -> Self {
+        let row_bytes = (shape.stride() * dtype.bytes()) as u64;
+        Self { what, offset, row_bytes, last_bytes: (shape.vocab() * dtype.bytes()) as u64 }
+    }
+
+    /// Bytes from the first element of some rows to their last, in whole words.
+    pub(crate) fn bytes(&self, rows: usize) -> u64 {
+        ((rows as u64 - 1) * self.row_bytes + self.last_bytes).next_multiple_of(4)
+    }
+}
+
 /// The device's limits that decide how work is cut.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
@@ -44,33 +68,32 @@ impl Cut {
         (self.binding.saturating_sub(self.alignment) / bytes).max(1)
     }
 
-    /// Cuts rows so that no binding of the matrices, which start at these offsets, is too large.
+    /// Cuts rows so that no binding of the matrices is too large.
     pub(crate) fn rows(
         &self,
         shape: Shape,
-        dtype: Dtype,
-        offsets: &[u64],
+        matrices: &[Matrix],
         record_bytes: u64,
     ) -> Result<Vec<Slice>, GpuError> {
-        let row_bytes = (shape.stride() * dtype.bytes()) as u64;
-        let last_bytes = ((shape.vocab() * dtype.bytes()) as u64).next_multiple_of(4);
         let most = (self.groups * self.groups)
             .min((LOGITS_PER_DISPATCH / shape.vocab() as u64).max(1))
             .min(self.rows_of(record_bytes));
         let mut slices = Vec::new();
         let mut row = 0;
         while row < shape.rows() {
-            let start = |offset: &u64| self.align(offset + row as u64 * row_bytes).1;
-            let into = offsets.iter().map(start).max().unwrap_or(0);
-            let bytes = into + last_bytes;
-            let room = self.binding.checked_sub(bytes).ok_or(GpuError::RowTooLarge {
-                what: "logits",
-                bytes,
-                limit: self.binding,
-            })?;
-            let rows = (1 + room / row_bytes).min(most).min((shape.rows() - row) as u64) as usize;
-            slices.push(Slice { row, rows });
-            row += rows;
+            let mut rows = most.min((shape.rows() - row) as u64);
+            for matrix in matrices {
+                let into = self.align(matrix.offset + row as u64 * matrix.row_bytes).1;
+                let bytes = (into + matrix.last_bytes).next_multiple_of(4);
+                let room = self.binding.checked_sub(bytes).ok_or(GpuError::RowTooLarge {
+                    what: matrix.what,
+                    bytes,
+                    limit: self.binding,
+                })?;
+                rows = rows.min(1 + room / matrix.row_bytes);
+            }
+            slices.push(Slice { row, rows: rows as usize });
+            row += rows as usize;
         }
         Ok(slices)
     }
@@ -137,7 +160,8 @@ pub fn requirements(
     reduction.check()?;
     let cut = Cut::new(limits);
     let matrix = (shape.elements() * dtype.bytes()) as u64;
-    let sweeps = cut.rows(shape, dtype, &[0], crate::job::RECORD_BYTES)?.len();
+    let logits = Matrix::new("logits", 0, shape, dtype);
+    let sweeps = cut.rows(shape, &[logits], crate::job::RECORD_BYTES)?.len();
     let counts = cut.totals(shape.rows(), crate::job::RECORD_BYTES).len();
     let two_moves = gradient && reduction.needs_kept();
     let count_first = gradient && !two_moves;
@@ -185,7 +209,8 @@ mod tests {
     fn slices_follow_each_other_and_fit() {
         let shape = Shape::new(1000, 1001).unwrap();
         for offset in [0, 4, 252, 256, 1000] {
-            let slices = cut().rows(shape, Dtype::F32, &[offset], 64).unwrap();
+            let logits = Matrix::new("logits", offset, shape, Dtype::F32);
+            let slices = cut().rows(shape, &[logits], 64).unwrap();
             let mut next = 0;
             for slice in &slices {
                 assert_eq!(slice.row, next);
@@ -210,7 +235,8 @@ mod tests {
     #[test]
     fn a_row_larger_than_a_binding_is_an_error_with_both_numbers() {
         let shape = Shape::new(2, 300_000).unwrap();
-        let error = cut().rows(shape, Dtype::F32, &[0], 64).unwrap_err();
+        let logits = Matrix::new("logits", 0, shape, Dtype::F32);
+        let error = cut().rows(shape, &[logits], 64).unwrap_err();
         assert_eq!(
             error.to_string(),
             "logits: a row needs a binding of 1200000 bytes, the device allows 1048576"

@@ -15,6 +15,19 @@ pub(crate) fn write<E: Element>(row: &[E], words: &mut [u32]) {
     }
 }
 
+/// Rows `stride` elements apart, padded with 0.
+pub(crate) fn of_rows<'a, E: Element>(
+    rows: impl ExactSizeIterator<Item = &'a [E]>,
+    stride: usize,
+) -> Vec<u32> {
+    let per_row = stride * E::DTYPE.bytes() / 4;
+    let mut words = vec![0; rows.len() * per_row];
+    for (into, row) in words.chunks_exact_mut(per_row).zip(rows) {
+        write(row, into);
+    }
+    words
+}
+
 /// Reads a row.
 pub(crate) fn read<E: Element>(words: &[u32], row: &mut [E]) {
     let in_word = 4 / E::DTYPE.bytes();

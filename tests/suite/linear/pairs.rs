@@ -240,7 +240,7 @@ fn truth<E: Element, U: Element>(
         let weight = f64::from(case.weights[row]) * scale;
         let (divergence, temperature) = (distillation.divergence(), distillation.temperature());
         let factor = distillation.gradient_factor() * weight;
-        let of_pair = divergences::truth(divergence, temperature, z, u, of_logits[row], factor);
+        let of_pair = divergences::truth(divergence, temperature, z, u, of_logits[row], factor, Grant::CPU);
         let share = f64::from(distillation.objective_weight());
         let grant = Grant { base: Grant::CPU.base + 2.0 * of_logits[row], ..Grant::CPU };
         let of_objective =
