@@ -79,12 +79,13 @@ pub fn divergence_parameters(divergence: &dyn ShaderDivergence) -> [f32; MAX_PAR
 
 /// The WGSL that declares `fn divergence_of(entry: Entry) -> EntryEval` and whether its pulls are centred.
 pub(crate) fn compare(divergence: &dyn ShaderDivergence) -> String {
-    let (name, own) = (divergence.name(), divergence.wgsl());
-    let mut text = String::new();
-    for (_, listed) in DIVERGENCES.iter().filter(|(listed, _)| *listed != name && calls(&own, listed)) {
-        text += listed;
+    let name = divergence.name();
+    let mut text = divergence.wgsl().into_owned();
+    let mut missing: Vec<_> = DIVERGENCES.iter().filter(|(listed, _)| *listed != name).collect();
+    // What is called may call others.
+    while let Some(at) = missing.iter().position(|(listed, _)| calls(&text, listed)) {
+        text += missing.remove(at).1;
     }
-    text += &own;
     let mut call = format!("{name}(entry");
     for at in 0..divergence.parameters().len().min(MAX_PARAMETERS) {
         let _ = write!(call, ", params.divergence[{at}]");

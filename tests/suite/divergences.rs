@@ -95,7 +95,10 @@ fn shift(grant: Grant, temperature: f64, z: &[f64], u: &[f64]) -> f64 {
     let mass = grant.base + (z.len() as f64 / 256.0 + 10.0) * UNIT;
     // What the maxima differ by and what the logarithms of the masses differ by are rounded, the latter a few times.
     let most = |row: &[f64]| row.iter().copied().fold(f64::MIN, f64::max);
-    let ln_mass = |row: &[f64]| row.iter().map(|x| ((x - most(row)) / temperature).exp()).sum::<f64>().ln();
+    let ln_mass = |row: &[f64]| {
+        let max = most(row);
+        row.iter().map(|x| ((x - max) / temperature).exp()).sum::<f64>().ln()
+    };
     let apart = (most(z) - most(u)).abs();
     let maxima = if apart > 16.0 { 0.0 } else { apart / temperature };
     2.0 * mass + UNIT * maxima + 8.0 * UNIT * (ln_mass(z) - ln_mass(u)).abs()

@@ -11,6 +11,8 @@ mod linear;
 mod linear_rows;
 mod machine;
 mod maps;
+mod pair_errors;
+mod pairs;
 mod rows;
 mod run;
 mod splits;

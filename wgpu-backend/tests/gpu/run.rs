@@ -1,6 +1,7 @@
 //! Runs one job in buffers of the test's own, which are guarded on all sides.
 
 use crate::data::{Matrix, element, to_words};
+use std::ops::Range;
 use tokenloss_core::half::{bf16, f16};
 use tokenloss_core::{Dtype, LogitMap, Reduction, RowMap, Shape};
 use tokenloss_wgpu::shaders::{RECORD_WORDS, TOTALS_WORDS};
@@ -106,6 +107,55 @@ pub(crate) fn guarded(offset: usize, words: &[u32]) -> Vec<u32> {
     all
 }
 
+/// The elements of a matrix of this one's shape.
+pub(crate) fn elements(words: &[u32], like: &Matrix, stride: usize) -> Vec<f32> {
+    let at = |i: usize| i / like.vocab * stride + i % like.vocab;
+    (0..like.rows() * like.vocab).map(|i| element(like.dtype, words, at(i))).collect()
+}
+
+/// What may be written of a buffer.
+pub(crate) struct Written {
+    buffer: usize,
+    words: Range<usize>,
+    /// Elements in a word, in a row, and from one row to the next; all, if `None`.
+    matrix: Option<[usize; 3]>,
+}
+
+impl Written {
+    pub(crate) fn words(buffer: usize, at: usize, words: usize) -> Self {
+        Self { buffer, words: at..at + words, matrix: None }
+    }
+
+    pub(crate) fn matrix(buffer: usize, at: usize, matrix: &Matrix, stride: usize) -> Self {
+        let per_word = 4 / matrix.dtype.bytes();
+        let words = words_of(matrix, stride).len();
+        Self { buffer, words: at..at + words, matrix: Some([per_word, matrix.vocab, stride]) }
+    }
+
+    /// The bits of a word that may have changed.
+    fn bits(&self, word: usize) -> u32 {
+        if !self.words.contains(&word) {
+            return 0;
+        }
+        let Some([per_word, vocab, stride]) = self.matrix else { return u32::MAX };
+        let element = |k: usize| ((word - self.words.start) * per_word + k) % stride;
+        let inside = |k: &usize| element(*k) < vocab;
+        let part = |k: usize| if per_word == 1 { u32::MAX } else { 0xffff << (16 * k) };
+        (0..per_word).filter(inside).map(part).fold(0, |bits, part| bits | part)
+    }
+}
+
+/// Only what may be written has changed.
+pub(crate) fn check_written(before: &[Vec<u32>], after: &[Vec<u32>], written: &[Written]) {
+    for (buffer, (before, after)) in before.iter().zip(after).enumerate() {
+        for (word, (before, after)) in before.iter().zip(after).enumerate() {
+            let of_buffer = written.iter().filter(|written| written.buffer == buffer);
+            let bits = of_buffer.fold(0, |bits, written| bits | written.bits(word));
+            assert!((before ^ after) & !bits == 0, "buffer {buffer}, word {word} was written");
+        }
+    }
+}
+
 /// A logit map in buffers of the test's own.
 struct MapBuffers<'a> {
     map: LogitMap<'a>,
@@ -199,44 +249,19 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
     gpu.queue().submit([encoder.finish()]);
     let after: Vec<Vec<u32>> = buffers.iter().map(|buffer| read(gpu, buffer)).collect();
 
-    // Only what may be written has changed.
-    let written = match place {
+    let gradient = match place {
         Place::None => None,
         Place::Over => Some((0, at_logits)),
         Place::Into => Some((1, at_gradient)),
     };
-    let per_word = 4 / matrix.dtype.bytes();
-    for (i, (before, after)) in before.iter().zip(&after).enumerate() {
-        let (start, end, matrix_like) = match i {
-            4 => (at_records, at_records + rows * RECORD_WORDS, false),
-            5 => (at_records, at_records + TOTALS_WORDS, false),
-            _ if written.is_some_and(|(number, _)| number == i) => {
-                (written.unwrap().1, written.unwrap().1 + logits_words.len(), true)
-            }
-            _ => (0, 0, false),
-        };
-        for at in 0..before.len() {
-            if at < start || at >= end {
-                assert_eq!(before[at], after[at], "buffer {i}, word {at} outside {start}..{end} was written");
-            } else if matrix_like {
-                for k in 0..per_word {
-                    let column = ((at - start) * per_word + k) % stride;
-                    let bits = |words: &[u32]| {
-                        if per_word == 1 { words[at] } else { words[at] >> (16 * k) & 0xffff }
-                    };
-                    assert!(column < matrix.vocab || bits(before) == bits(after), "padding {at} was written");
-                }
-            }
-        }
-    }
+    let mut written =
+        vec![Written::words(4, at_records, rows * RECORD_WORDS), Written::words(5, at_records, TOTALS_WORDS)];
+    written.extend(gradient.map(|(buffer, at)| Written::matrix(buffer, at, matrix, stride)));
+    check_written(&before, &after, &written);
 
     let record_words = after[4][at_records..][..rows * RECORD_WORDS].to_vec();
     let records = record_words.as_chunks::<RECORD_WORDS>().0.iter().map(Record::from_words).collect();
-    let dlogits = written.map_or(vec![], |(number, offset)| {
-        let words = &after[number][offset..];
-        let at = |i: usize| i / matrix.vocab * stride + i % matrix.vocab;
-        (0..rows * matrix.vocab).map(|i| element(matrix.dtype, words, at(i))).collect()
-    });
+    let dlogits = gradient.map_or(vec![], |(buffer, at)| elements(&after[buffer][at..], matrix, stride));
     let totals = after[5][at_records..][..TOTALS_WORDS].to_vec();
     Ok((after, Done { records, record_words, totals, dlogits }))
 }
