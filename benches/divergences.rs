@@ -1,7 +1,8 @@
 //! Loss and gradient of a pair of rows, beside a copy of the same bytes by the same threads, two rows read and one written, and
-//! beside nll of the student's row alone, in one run.
+//! beside nll of the student's row alone, in one run; on the GPU beside nll.
 //!
-//! `cargo bench -p tokenloss --bench divergences` prints the median of interleaved rounds and their ratio to the copy.
+//! `cargo bench -p tokenloss --bench divergences` prints the median of interleaved rounds and their ratio to the copy, or to
+//! nll; `-- gpu` runs only the GPU's.
 
 mod setup;
 
@@ -11,12 +12,15 @@ use std::hint::black_box;
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::half::bf16;
+use tokenloss::wgpu::{Gpu, GpuError, ShaderDivergence, TimedGradient};
 use tokenloss::{
-    Batch, Element, Evaluate, EvaluatePair, Logits, MAX_PARAMETERS, Nll, Outputs, PairOutputs, Reduction,
-    Shape, Teacher, Unjudged,
+    Batch, Dtype, Element, Evaluate, EvaluatePair, Logits, MAX_PARAMETERS, Nll, Outputs, PairOutputs,
+    Reduction, Shape, Teacher, Unjudged,
 };
 
 const ROUNDS: usize = 9;
+/// Each of which compiles and uploads anew.
+const GPU_ROUNDS: usize = 3;
 
 /// A student's logits and a teacher's that are near.
 fn pairs<E: Element>(vocab: usize, targets: &[i32]) -> [Vec<E>; 2] {
@@ -105,7 +109,52 @@ fn bench<E: Element>(level: Level, rows: usize, vocab: usize) {
     }
 }
 
+fn bench_gpu(gpu: &Gpu, dtype: Dtype, rows: usize, vocab: usize) -> Result<(), GpuError> {
+    const PLACES: [TimedGradient; 2] = [TimedGradient::None, TimedGradient::OutOfPlace];
+    let shape = Shape::new(rows, vocab)?;
+    for divergence in divergences() {
+        let alone = Distillation::new(&divergence as &dyn ShaderDivergence, 1.0)?;
+        let mut seconds = [const { Vec::new() }; 6];
+        for _ in 0..GPU_ROUNDS {
+            for (i, place) in PLACES.into_iter().enumerate() {
+                let nll = gpu.time_evaluate(&Nll, shape, dtype, place, 1)?;
+                seconds[i].extend(nll);
+                for (k, distillation) in [alone, alone.with_temperature(2.0)?].into_iter().enumerate() {
+                    let of_pair = gpu.time_evaluate_pair(&Nll, distillation, shape, dtype, place, 1)?;
+                    seconds[2 + 2 * k + i].extend(of_pair);
+                }
+            }
+        }
+        let [nll_read, nll, read, out_of_place, warm_read, warm] = seconds.map(median);
+        println!(
+            "{:10} {:4} {rows:4} x {vocab:6}  {:16} nll, out of place {:6.1} ms   with it {:4.2}x, at T = 2 {:4.2}x   losses only \
+             {:4.2}x, at T = 2 {:4.2}x",
+            gpu.kernels().variant().name(),
+            dtype.name(),
+            divergence.name(),
+            nll * 1e3,
+            out_of_place / nll,
+            warm / nll,
+            read / nll_read,
+            warm_read / nll_read,
+        );
+    }
+    Ok(())
+}
+
 fn main() {
+    match Gpu::new() {
+        Ok(gpu) => {
+            println!("{}", gpu.info().name);
+            for dtype in [Dtype::F32, Dtype::Bf16] {
+                bench_gpu(&gpu, dtype, 64, 128_256).expect("a device with room");
+            }
+        }
+        Err(error) => println!("gpu: not timed: {error}"),
+    }
+    if std::env::args().any(|argument| argument == "gpu") {
+        return;
+    }
     println!("{} threads", rayon::current_num_threads());
     bench::<f32>(Level::best(), 128, 128_256);
     bench::<bf16>(Level::best(), 128, 128_256);

@@ -42,6 +42,10 @@
 //! here. [`Gpu`] implements [`EvaluateLinear`](tokenloss_core::EvaluateLinear).
 //! [`CooperativeMatrix`] is an experimental rung for those products, on request.
 //!
+//! **Two rows.** [`Kernels::encode_pair`] takes a teacher's logits beside the student's, and any divergence of the list beside
+//! any objective, [`Unjudged`](tokenloss_core::Unjudged) among them. [`Gpu`] implements
+//! [`EvaluatePair`](tokenloss_core::EvaluatePair).
+//!
 //! **Logit maps.** [`MapBindings`] is what a batch's [`LogitMap`](tokenloss_core::LogitMap) is on the GPU: scale, margin,
 //! softcap, StableMax and masks of classes, in every call.
 //!

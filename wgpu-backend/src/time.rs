@@ -1,7 +1,8 @@
 //! How long the kernels take, beside a copy of the same bytes.
 
-use crate::{Data, Gpu, GpuError, Gradient, Job, words};
+use crate::{Data, Gpu, GpuError, Gradient, Job, PairJob, ShaderDivergence, TeacherData, words};
 use std::time::Instant;
+use tokenloss_core::divergence::Distillation;
 use tokenloss_core::{Dtype, Element, Reduction, Shape, half};
 use tokenloss_shaders::ShaderObjective;
 
@@ -36,15 +37,41 @@ impl Gpu {
             objective,
             reduction: Reduction::default(),
             weights: None,
-            gradient: match (gradient, &stage.dlogits) {
-                (TimedGradient::InPlace, _) => Gradient::InPlace,
-                (TimedGradient::OutOfPlace, Some(dlogits)) => Gradient::Into(whole(dlogits)),
-                _ => Gradient::None,
-            },
+            gradient: stage.gradient(gradient),
             records: None,
             totals: None,
         };
         self.time(runs, |encoder| self.kernels().encode(encoder, &job))
+    }
+
+    /// The same for pairs of rows, whose teacher's logits are of the same type and near the student's.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::encode_pair`](crate::Kernels::encode_pair); [`GpuError::OutOfMemory`].
+    pub fn time_evaluate_pair(
+        &self,
+        objective: &dyn ShaderObjective,
+        distillation: Distillation<&dyn ShaderDivergence>,
+        shape: Shape,
+        dtype: Dtype,
+        gradient: TimedGradient,
+        runs: usize,
+    ) -> Result<Vec<f64>, GpuError> {
+        let stage = Stage::new(self, shape, dtype, gradient == TimedGradient::OutOfPlace)?;
+        let teacher = Stage::matrix(self, stage.shape, dtype, 0.25)?;
+        let job = PairJob {
+            data: stage.data(),
+            teacher: TeacherData { shape: stage.shape, dtype, logits: whole(&teacher) },
+            objective,
+            distillation,
+            reduction: Reduction::default(),
+            weights: None,
+            gradient: stage.gradient(gradient),
+            records: None,
+            divergences: None,
+            totals: None,
+        };
+        self.time(runs, |encoder| self.kernels().encode_pair(encoder, &job))
     }
 
     /// The same for a shader that copies the logits: it reads and writes what an out-of-place evaluation must.
@@ -127,34 +154,39 @@ struct Stage {
 
 impl Stage {
     fn new(gpu: &Gpu, shape: Shape, dtype: Dtype, two: bool) -> Result<Self, GpuError> {
-        let stride = words::padded_stride(shape.vocab(), dtype);
-        let shape = shape.with_stride(stride)?;
+        let shape = shape.with_stride(words::padded_stride(shape.vocab(), dtype))?;
+        let logits = Self::matrix(gpu, shape, dtype, 0.0)?;
+        let targets: Vec<u32> = (0..shape.rows()).map(|row| (row * 7919 % shape.vocab()) as u32).collect();
+        gpu.guarded(logits.size(), || {
+            let dlogits = two.then(|| gpu.buffer(logits.size(), logits.usage()));
+            Ok(Self { shape, dtype, logits, dlogits, targets: gpu.upload(&targets)? })
+        })
+    }
+
+    /// Logits from -10 to 10, and noise as wide as this.
+    fn matrix(gpu: &Gpu, shape: Shape, dtype: Dtype, noise: f32) -> Result<wgpu::Buffer, GpuError> {
         let bytes = (shape.elements() * dtype.bytes()) as u64;
-        let most = gpu.device().limits().max_buffer_size;
-        if bytes > most {
-            return Err(GpuError::MissingLimit { limit: "max_buffer_size", needed: bytes, has: most });
-        }
+        gpu.check_buffer(bytes)?;
         gpu.guarded(bytes, || {
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            let logits = gpu.buffer(bytes, usage);
+            let logits = gpu.buffer(bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST);
             let row = match dtype {
-                Dtype::F32 => row_of::<f32>(shape),
-                Dtype::F16 => row_of::<half::f16>(shape),
-                Dtype::Bf16 => row_of::<half::bf16>(shape),
+                Dtype::F32 => row_of::<f32>(shape, noise),
+                Dtype::F16 => row_of::<half::f16>(shape, noise),
+                Dtype::Bf16 => row_of::<half::bf16>(shape, noise),
             };
             for i in 0..shape.rows() {
                 gpu.queue().write_buffer(&logits, (i * row.len() * 4) as u64, bytemuck::cast_slice(&row));
             }
-            let targets: Vec<u32> =
-                (0..shape.rows()).map(|row| (row * 7919 % shape.vocab()) as u32).collect();
-            Ok(Self {
-                shape,
-                dtype,
-                logits,
-                dlogits: two.then(|| gpu.buffer(bytes, usage)),
-                targets: gpu.upload(&targets)?,
-            })
+            Ok(logits)
         })
+    }
+
+    fn gradient(&self, gradient: TimedGradient) -> Gradient<'_> {
+        match (gradient, &self.dlogits) {
+            (TimedGradient::InPlace, _) => Gradient::InPlace,
+            (TimedGradient::OutOfPlace, Some(dlogits)) => Gradient::Into(whole(dlogits)),
+            _ => Gradient::None,
+        }
     }
 
     fn data(&self) -> Data<'_> {
@@ -168,9 +200,10 @@ impl Stage {
     }
 }
 
-/// Logits from -10 to 10, spread without an order.
-fn row_of<E: Element>(shape: Shape) -> Vec<u32> {
-    let logit = |i: usize| E::from_f32(((i * 2_654_435_761) % 20_011) as f32 / 1000.0 - 10.0);
+/// Spread without an order, and so is the noise.
+fn row_of<E: Element>(shape: Shape, noise: f32) -> Vec<u32> {
+    let spread = |i: usize| ((i * 2_654_435_761) % 20_011) as f32 / 1000.0 - 10.0;
+    let logit = |i: usize| E::from_f32(spread(i) + noise * spread(i + shape.stride()) / 10.0);
     let row: Vec<E> = (0..shape.stride()).map(logit).collect();
     let mut words = vec![0; shape.stride() * E::DTYPE.bytes() / 4];
     words::write(&row, &mut words);
