@@ -5,12 +5,13 @@ use crate::data::{Matrix, rounded};
 use crate::machine::gpus;
 use crate::tolerance::Row;
 use num_traits::Float;
+use tokenloss_core::divergence::{Distillation, ForwardKl};
 use tokenloss_core::half::{bf16, f16};
 use tokenloss_core::{
     AnyRow, Backend, Batch, Composite, Dtype, Element, Evaluate, Logits, Nll, Outputs, Power, Reduction,
     RowEval, RowObjective, RowPartials, RowSummary, Shape, reference,
 };
-use tokenloss_wgpu::{Gpu, TimedGradient};
+use tokenloss_wgpu::{Gpu, ShaderDivergence, TimedGradient};
 
 /// Odd vocab and odd stride: what `encode` refuses in 16 bits, host slices take.
 fn slices<E: Element + PartialEq>(gpu: &Gpu) {
@@ -203,6 +204,11 @@ fn runs_are_timed_beside_a_copy() {
         for gradient in [TimedGradient::None, TimedGradient::InPlace, TimedGradient::OutOfPlace] {
             let seconds = gpu.time_evaluate(&Nll, shape, Dtype::Bf16, gradient, 3).unwrap();
             assert!(seconds.len() == 3 && seconds.iter().all(|s| *s > 0.0));
+            let divergence = ForwardKl::new().unwrap();
+            let distillation = Distillation::new(&divergence as &dyn ShaderDivergence, 1.0).unwrap();
+            let seconds =
+                gpu.time_evaluate_pair(&Nll, distillation, shape, Dtype::Bf16, gradient, 2).unwrap();
+            assert!(seconds.len() == 2 && seconds.iter().all(|s| *s > 0.0));
         }
         assert_eq!(gpu.time_copy(shape, Dtype::F32, 2).unwrap().len(), 2);
     }
