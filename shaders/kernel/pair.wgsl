@@ -209,7 +209,7 @@ fn judge_pair(row: u32, goal: i32, span: Span, stats: RowStats, teacher_stats: R
   let partials = row_partials_scaled(eval.partials, weight);
   records[live] = u32(row_partials_is_live(pulls) || row_partials_is_live(partials));
   let push = push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));
-  return PairPush(push, weighted(factor, scale_of(row)), select(sums.b, 0.0, IS_CENTRED));
+  return PairPush(push, weighted(factor, scale_of(row)), sums.b);
 }
 
 fn weighted(factor: f32, weight: f32) -> f32 {

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use tokenloss_core::divergence::{self, AnyDivergence, Divergence};
+use tokenloss_core::divergence::{self, AnyDivergence};
 use tokenloss_core::{Listed, MAX_PARAMETERS, for_each_objective};
 
 /// A divergence with a WGSL twin.
 ///
 /// Every listed divergence has one. Your own needs its function and the values of its parameters; its Rust twin is what
-/// [`Divergence`] asks for.
+/// [`Divergence`](divergence::Divergence) asks for.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -48,11 +48,6 @@ pub trait ShaderDivergence {
     /// The values of the parameters, in the order of the function's arguments; at most [`MAX_PARAMETERS`], others are not looked
     /// at.
     fn parameters(&self) -> Vec<f32>;
-
-    /// Whether the pulls of all classes add up to 0 whatever the rows, as [`Divergence::is_centred`] says it.
-    fn is_centred(&self) -> bool {
-        false
-    }
 }
 
 impl<D: ShaderDivergence + ?Sized> ShaderDivergence for &D {
@@ -65,9 +60,6 @@ impl<D: ShaderDivergence + ?Sized> ShaderDivergence for &D {
     fn parameters(&self) -> Vec<f32> {
         (**self).parameters()
     }
-    fn is_centred(&self) -> bool {
-        (**self).is_centred()
-    }
 }
 
 /// The values of the parameters, for [`Params::divergence`](crate::Params::divergence).
@@ -77,7 +69,7 @@ pub fn divergence_parameters(divergence: &dyn ShaderDivergence) -> [f32; MAX_PAR
     all
 }
 
-/// The WGSL that declares `fn divergence_of(entry: Entry) -> EntryEval` and whether its pulls are centred.
+/// The WGSL that declares `fn divergence_of(entry: Entry) -> EntryEval` for a divergence.
 pub(crate) fn compare(divergence: &dyn ShaderDivergence) -> String {
     let name = divergence.name();
     let mut text = divergence.wgsl().into_owned();
@@ -90,11 +82,7 @@ pub(crate) fn compare(divergence: &dyn ShaderDivergence) -> String {
     for at in 0..divergence.parameters().len().min(MAX_PARAMETERS) {
         let _ = write!(call, ", params.divergence[{at}]");
     }
-    let is_centred = divergence.is_centred();
-    let _ = write!(
-        text,
-        "\nconst IS_CENTRED = {is_centred};\n\nfn divergence_of(entry: Entry) -> EntryEval {{\n  return {call});\n}}\n"
-    );
+    let _ = write!(text, "\nfn divergence_of(entry: Entry) -> EntryEval {{\n  return {call});\n}}\n");
     text
 }
 
@@ -122,9 +110,6 @@ macro_rules! twins {
                 fn parameters(&self) -> Vec<f32> {
                     Listed::parameters(self)[..Self::PARAMETERS.len()].to_vec()
                 }
-                fn is_centred(&self) -> bool {
-                    Divergence::is_centred(self)
-                }
             }
         )*
 
@@ -151,8 +136,5 @@ impl ShaderDivergence for AnyDivergence {
     }
     fn parameters(&self) -> Vec<f32> {
         self.as_shader().parameters()
-    }
-    fn is_centred(&self) -> bool {
-        self.as_shader().is_centred()
     }
 }
