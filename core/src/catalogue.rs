@@ -77,6 +77,12 @@ pub const CATALOGUE: &[Kind] = &[
         entries: for_each_objective!(divergences, entries),
     },
     Kind {
+        name: "label",
+        of: "each class of a row and its label, over the softmax or the sigmoid",
+        backed_by: "CPU",
+        entries: for_each_objective!(labels, entries),
+    },
+    Kind {
         name: "column",
         of: "a few listed columns of a row and the sum of the rest",
         backed_by: "CPU, fused linear on it",

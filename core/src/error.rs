@@ -209,6 +209,19 @@ pub enum Error {
         /// The vocabulary, all of it masked.
         vocab: usize,
     },
+    /// A label is NaN, outside of the objective's domain, or other than 0 at a masked class.
+    Label {
+        /// The row of the label.
+        row: usize,
+        /// The first column with such a label.
+        column: usize,
+        /// The label given.
+        label: f32,
+        /// The least label allowed there.
+        min: f32,
+        /// The greatest label allowed there.
+        max: f32,
+    },
     /// A divergence is infinite: one row masks a class that the other does not.
     Support {
         /// The row.
@@ -314,6 +327,9 @@ impl fmt::Display for Error {
                     f,
                     "teacher: row {row} is -inf in all {vocab} columns, so that no class has probability"
                 )
+            }
+            Error::Label { row, column, label, min, max } => {
+                write!(f, "labels: row {row}, column {column} is {label}, expected {min} to {max} there")
             }
             Error::Support { row, column, student, teacher } => write!(
                 f,

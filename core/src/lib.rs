@@ -53,6 +53,8 @@ pub mod embedding;
 mod error;
 pub mod group;
 mod judged;
+pub mod label;
+mod labelled;
 mod linear;
 mod logit_map;
 mod math;
@@ -82,6 +84,7 @@ pub use diagnostics::Diagnostics;
 pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
 pub use judged::Judged;
+pub use labelled::{EvaluateLabels, Labels};
 pub use linear::{
     Budget, EvaluateLinear, Linear, LinearBackend, LinearGradients, LinearOptions, RowPart, check_columns,
     check_dim, check_whole, summaries_of_parts,

@@ -238,6 +238,20 @@ macro_rules! for_each_objective {
             total_variation TotalVariation {} "arXiv 2307.15190"
         }
     };
+    // A function of each class of a row and its label.
+    (labels, $callback:ident) => {
+        $callback! {
+            soft_targets SoftTargets {} "arXiv 1512.00567; arXiv 2303.06075"
+            soft_power SoftPower { alpha: 1.0, 0.001..=16.0 } "arXiv 2510.00526; arXiv 1805.07836"
+            brier Brier {} "Brier 1950"
+            expected_cost ExpectedCost {} "arXiv 1512.02433"
+            binary_nll BinaryNll { positive: 1.0, 0.0..=1e3 } "logistic regression; arXiv 2302.03115"
+            binary_focal BinaryFocal { alpha: 0.25, 0.0..=1.0; gamma: 2.0, 0.0..=16.0 } "arXiv 1708.02002"
+            asymmetric_focal AsymmetricFocal { gamma_pos: 0.0, 0.0..=16.0; gamma_neg: 4.0, 0.0..=16.0; margin: 0.05, 0.0..=0.5 } "arXiv 2009.14119; arXiv 2304.10539"
+            quality_focal QualityFocal { alpha: 0.25, 0.0..=1.0; gamma: 2.0, 1.0..=16.0 } "arXiv 2006.04388; arXiv 2304.04742"
+            varifocal Varifocal { alpha: 0.75, 0.0..=1.0; gamma: 2.0, 0.0..=16.0 } "arXiv 2008.13367"
+        }
+    };
     // A function of one sequence's log-probability.
     (sequences, $callback:ident) => {
         $callback! {

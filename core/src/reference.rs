@@ -7,8 +7,10 @@ use crate::{
 };
 use num_traits::Float;
 
+mod label;
 mod pair;
 
+pub use label::{classes, labels};
 pub use pair::{divergence, entries, evaluate_pair, push_back_divergence};
 
 /// Where [`evaluate`] writes; every slice is needed.
@@ -334,6 +336,7 @@ impl Error {
             Self::TeacherNonFinite { column, value, .. } => Self::TeacherNonFinite { row, column, value },
             Self::TeacherNoMass { vocab, .. } => Self::TeacherNoMass { row, vocab },
             Self::Support { column, student, teacher, .. } => Self::Support { row, column, student, teacher },
+            Self::Label { column, label, min, max, .. } => Self::Label { row, column, label, min, max },
             other => other,
         }
     }

@@ -9,7 +9,7 @@ use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
 use crate::gradient::{Fill, Row};
 use crate::level::Level;
 use crate::simd::Lanes;
-use crate::widen::{as_f32, widen};
+use crate::widen::{as_f32, room, wide, widen};
 use core::cell::RefCell;
 pub(crate) use gradient::{Gradient, Terms};
 use rayon::prelude::*;
@@ -32,23 +32,6 @@ struct PairScratch {
 
 thread_local! {
     static PAIR: RefCell<PairScratch> = RefCell::default();
-}
-
-/// Room for a row.
-fn room(scratch: &mut Vec<f32>, vocab: usize) -> &mut [f32] {
-    if scratch.len() < vocab {
-        scratch.resize(vocab, 0.0);
-    }
-    &mut scratch[..vocab]
-}
-
-/// A row as `f32`: itself, or a copy in the scratch row.
-fn wide<'a, E: Element>(level: Level, row: &'a [E], scratch: &'a mut Vec<f32>) -> &'a [f32] {
-    as_f32(row).unwrap_or_else(|| {
-        let scratch = room(scratch, row.len());
-        widen(level, row, scratch);
-        scratch
-    })
 }
 
 /// The work of one call.

@@ -21,6 +21,23 @@ pub(crate) fn widen<E: Element>(level: Level, from: &[E], into: &mut [f32]) {
     }
 }
 
+/// Room for a row.
+pub(crate) fn room(scratch: &mut Vec<f32>, vocab: usize) -> &mut [f32] {
+    if scratch.len() < vocab {
+        scratch.resize(vocab, 0.0);
+    }
+    &mut scratch[..vocab]
+}
+
+/// A row as `f32`: itself, or a copy in the scratch row.
+pub(crate) fn wide<'a, E: Element>(level: Level, row: &'a [E], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+    as_f32(row).unwrap_or_else(|| {
+        let scratch = room(scratch, row.len());
+        widen(level, row, scratch);
+        scratch
+    })
+}
+
 struct Widen<'a, L> {
     from: &'a [L],
     into: &'a mut [f32],

@@ -6,6 +6,7 @@ mod columns;
 mod cpu;
 mod divergences;
 mod inputs;
+mod labels;
 mod linear;
 mod oracle;
 mod readme;

@@ -17,6 +17,7 @@ mod golden;
 mod gradient;
 mod group;
 mod kinds;
+mod label;
 mod limits;
 mod listed;
 mod logit_map;
