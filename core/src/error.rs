@@ -191,7 +191,7 @@ pub enum Error {
         /// The vocabulary, all of it masked.
         vocab: usize,
     },
-    /// Logits are taken for something else where a divergence takes them as they are.
+    /// Logits are taken for something else where divergences and labels take them as they are.
     Map,
     /// A teacher's logit is NaN or +infinity. (-infinity is a mask and is allowed.)
     TeacherNonFinite {
@@ -317,7 +317,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Map => {
-                write!(f, "map: a divergence takes logits as they are, expected a batch without a map")
+                write!(f, "map: divergences and labels take logits as they are, expected a batch without a map")
             }
             Error::TeacherNonFinite { row, column, value } => {
                 write!(f, "teacher: row {row}, column {column} is {value}, expected a finite number or -inf")

@@ -52,6 +52,7 @@ mod element;
 pub mod embedding;
 mod error;
 pub mod group;
+mod guided;
 mod judged;
 pub mod label;
 mod labelled;
@@ -83,6 +84,7 @@ pub use composite::{Composite, MAX_TERMS, Term};
 pub use diagnostics::Diagnostics;
 pub use element::{Dtype, Element};
 pub use error::{Error, check_length};
+pub use guided::{EvaluateGuided, Guidance};
 pub use judged::Judged;
 pub use labelled::{EvaluateLabels, Labels};
 pub use linear::{

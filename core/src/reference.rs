@@ -86,6 +86,14 @@ pub fn summarise_mapped<T: Float>(
     Ok(RowSummary { stats, target: TargetProb { log_p, one_minus_p } })
 }
 
+/// A logit guided by a teacher's: see [`Guidance`](crate::Guidance).
+pub fn guided<T: Float>(strength: T, z: T, u: T) -> T {
+    if strength == T::one() || z == T::neg_infinity() {
+        return z;
+    }
+    strength * z + (T::one() - strength) * u
+}
+
 /// The gradient of one row, column by column.
 pub fn push_back<T: Float>(
     logits: &[T],

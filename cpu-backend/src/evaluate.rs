@@ -54,19 +54,19 @@ impl Cpu {
 }
 
 /// The work of one call, in the storage type's own terms.
-struct Pass<'a, O> {
-    level: Level,
-    batch: &'a Batch<'a>,
-    objective: &'a O,
+pub(crate) struct Pass<'a, O> {
+    pub(crate) level: Level,
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) objective: &'a O,
     /// What a row's weight is multiplied by.
-    scale: f64,
-    detail: Detail,
-    stream: bool,
+    pub(crate) scale: f64,
+    pub(crate) detail: Detail,
+    pub(crate) stream: bool,
 }
 
 impl<O: RowObjective + Sync> Pass<'_, O> {
     /// Forward only.
-    fn read<L: Lanes>(&self, row: usize, logits: &[L]) -> Result<Judged, Error> {
+    pub(crate) fn read<L: Lanes>(&self, row: usize, logits: &[L]) -> Result<Judged, Error> {
         let Some(target) = self.batch.target(row) else { return Ok(Judged::ignored()) };
         SCRATCH.with_borrow_mut(|scratch| {
             let wanted = Wanted { detail: self.detail, shares: false };
@@ -75,7 +75,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
     }
 
     /// Forward and backward.
-    fn write<L: Lanes>(&self, row: usize, io: Row<'_, L>) -> Result<Judged, Error> {
+    pub(crate) fn write<L: Lanes>(&self, row: usize, io: Row<'_, L>) -> Result<Judged, Error> {
         let Some(target) = self.batch.target(row) else {
             self.fill(io, 0.0);
             return Ok(Judged::ignored());

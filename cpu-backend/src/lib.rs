@@ -105,6 +105,7 @@ mod entries;
 mod evaluate;
 mod exp;
 mod gradient;
+mod guided;
 mod labelled;
 mod level;
 mod linear;

@@ -12,6 +12,14 @@ pub(crate) fn as_f32<E: Element>(slice: &[E]) -> Option<&[f32]> {
     }
 }
 
+/// The slice itself, to write to, if it holds `f32`s.
+pub(crate) fn as_f32_mut<E: Element>(slice: &mut [E]) -> Option<&mut [f32]> {
+    match E::any(Logits::InPlace(slice)) {
+        AnyLogits::F32(Logits::InPlace(slice)) => Some(slice),
+        _ => None,
+    }
+}
+
 /// `into = from`.
 pub(crate) fn widen<E: Element>(level: Level, from: &[E], into: &mut [f32]) {
     match E::any(Logits::Read(from)) {
@@ -57,5 +65,30 @@ impl<L: Lanes> Kernel for Widen<'_, L> {
 pub(crate) fn widen_lanes<S: Simd, L: Lanes>(s: S, from: &[L], into: &mut [f32]) {
     for (into, from) in into.chunks_mut(S::LANES).zip(from.chunks(S::LANES)) {
         f32::store_up_to(s, L::load_up_to(s, from, 0.0), into);
+    }
+}
+
+/// `into = from`, rounded to storage.
+pub(crate) fn narrow<L: Lanes>(level: Level, from: &[f32], into: &mut [L]) {
+    level.run(Narrow { from, into });
+}
+
+struct Narrow<'a, L> {
+    from: &'a [f32],
+    into: &'a mut [L],
+}
+
+impl<L: Lanes> Kernel for Narrow<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (into, from) in self.into.chunks_mut(S::LANES).zip(self.from.chunks(S::LANES)) {
+            if from.len() == S::LANES {
+                L::store(s, s.load_f32(from), into);
+            } else {
+                L::store_part(s, f32::load_part(s, from, 0.0), into);
+            }
+        }
     }
 }

@@ -596,7 +596,7 @@ fn bad_input() {
         let z = &student.logits;
         assert_eq!(
             message(evaluate(runner, None, &distillation, sum, &mapped, z, good, false)),
-            "map: a divergence takes logits as they are, expected a batch without a map"
+            "map: divergences and labels take logits as they are, expected a batch without a map"
         );
         let mut divergences = [0.0; 2];
         let outputs = PairOutputs { divergences: Some(&mut divergences), ..PairOutputs::default() };

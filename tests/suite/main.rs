@@ -5,6 +5,7 @@ mod bad_input;
 mod columns;
 mod cpu;
 mod divergences;
+mod guided;
 mod inputs;
 mod labels;
 mod linear;
