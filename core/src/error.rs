@@ -317,7 +317,10 @@ impl fmt::Display for Error {
                 )
             }
             Error::Map => {
-                write!(f, "map: divergences and labels take logits as they are, expected a batch without a map")
+                write!(
+                    f,
+                    "map: divergences and labels take logits as they are, expected a batch without a map"
+                )
             }
             Error::TeacherNonFinite { row, column, value } => {
                 write!(f, "teacher: row {row}, column {column} is {value}, expected a finite number or -inf")

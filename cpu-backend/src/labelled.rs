@@ -4,7 +4,8 @@ use crate::Cpu;
 use crate::entries::{Combine, Factors, Kept};
 use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
 use crate::level::Level;
-use crate::row::{BLOCK, RUN, Row, SCRATCH, Summarise, Wanted, carried, narrow};
+use crate::pair::stats;
+use crate::row::{BLOCK, RUN, Row, carried, narrow};
 use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
 use crate::widen::{room, wide, widen};
@@ -13,8 +14,8 @@ use core::ops::Range;
 use rayon::prelude::*;
 use tokenloss_core::label::{Class, ClassLink, EntryEval, LabelObjective, LabelVisitor};
 use tokenloss_core::{
-    AnyLogits, Batch, Detail, Element, Error, EvaluateLabels, Labels, Logits, Number, Reduction, RowStats,
-    RowVerdict, Totals, check_length, check_unmapped,
+    AnyLogits, Batch, Detail, Element, Error, EvaluateLabels, Labels, Logits, Number, Reduction, RowVerdict,
+    Totals, check_length, check_unmapped,
 };
 
 /// What a thread keeps from row to row, `[vocab]` each.
@@ -303,7 +304,10 @@ impl<O: LabelObjective + Sync> Pass<'_, O> {
         let mut frame = Frame { max: 0.0, ln_mass: 0.0 };
         let mut apart = None;
         if objective.link() == ClassLink::Softmax {
-            let stats = summary(level, row, whole.z)?;
+            let stats = stats(level, whole.z, Detail::Target);
+            if !stats.is_valid() {
+                return Err(fault(row, whole.z, |_, z| z));
+            }
             let ln_mass = stats.tail.ln_1p();
             frame = Frame { max: stats.max as f32, ln_mass: ln_mass as f32 };
             apart = Some((stats.argmax as usize, Class::softmax(-ln_mass)));
@@ -461,14 +465,6 @@ impl<O: LabelObjective + Sync> Pass<'_, O> {
 
 const IGNORED: RowVerdict = RowVerdict { loss: 0.0, kept: false, live: false };
 const BAD: RowVerdict = RowVerdict { loss: f64::NAN, kept: true, live: true };
-
-/// The statistics of a row, or what is wrong with it.
-fn summary(level: Level, row: usize, logits: &[f32]) -> Result<RowStats<f64>, Error> {
-    let wanted = Wanted { detail: Detail::Target, shares: false };
-    let stats =
-        SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits, scratch, wanted, map: None }));
-    if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits, |_, z| z)) }
-}
 
 impl<O: LabelObjective + Sync> EvaluateLabels<O> for Cpu {
     fn evaluate_labels<E: Element, U: Element>(
