@@ -40,7 +40,7 @@ impl Guidance<'_> {
             Self::All(strength) => STRENGTH.check("guidance", *strength).map(|_| ()),
             Self::Each(strengths) => {
                 check_length("strengths", rows, strengths.len())?;
-                let inside = |strength| strength >= STRENGTH.min && strength <= STRENGTH.max;
+                let inside = |strength| (STRENGTH.min..=STRENGTH.max).contains(&strength);
                 check_inputs("strengths", "0 to 100", strengths.iter().copied().enumerate(), inside)
             }
         }
