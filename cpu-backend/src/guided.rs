@@ -2,10 +2,10 @@
 
 use crate::Cpu;
 use crate::evaluate::{Pass, TASK, settle};
+use crate::gradient::Row;
 use crate::level::Level;
-use crate::row::Row;
 use crate::simd::{Kernel, Lanes, Simd};
-use crate::widen::{as_f32_mut, narrow, room, wide, widen};
+use crate::widen::{as_f32_mut, room, to_storage, wide, widen};
 use core::cell::RefCell;
 use rayon::prelude::*;
 use tokenloss_core::{
@@ -103,7 +103,7 @@ impl<O: RowObjective + Sync> Guided<'_, O> {
                     let guided = room(guided, z.len());
                     self.guide(row, z, u, guided);
                     let judged = pass.write(row, Row::InPlace(guided));
-                    narrow(self.level(), guided, out);
+                    to_storage(self.level(), guided, out);
                     judged
                 }
             };

@@ -3,9 +3,10 @@
 use crate::Cpu;
 use crate::entries::{Combine, Factors, Kept};
 use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
+use crate::gradient::{Fill, Row, narrow};
 use crate::level::Level;
 use crate::pair::stats;
-use crate::row::{BLOCK, RUN, Row, carried, narrow};
+use crate::row::{BLOCK, RUN, carried};
 use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
 use crate::widen::{room, wide, widen};
@@ -397,7 +398,7 @@ impl<O: LabelObjective + Sync> Pass<'_, O> {
         labels: Labels<'_, U>,
     ) -> Result<RowVerdict, Error> {
         if self.batch.target(row).is_none() {
-            io.fill(L::from_f32(0.0));
+            self.level.run(Fill { row: io, value: 0.0, stream: self.stream });
             return Ok(IGNORED);
         }
         LABELS.with_borrow_mut(|LabelScratch { logits, labels: of_labels, pulls, probabilities }| {

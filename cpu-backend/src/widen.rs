@@ -69,7 +69,7 @@ pub(crate) fn widen_lanes<S: Simd, L: Lanes>(s: S, from: &[L], into: &mut [f32])
 }
 
 /// `into = from`, rounded to storage.
-pub(crate) fn narrow<L: Lanes>(level: Level, from: &[f32], into: &mut [L]) {
+pub(crate) fn to_storage<L: Lanes>(level: Level, from: &[f32], into: &mut [L]) {
     level.run(Narrow { from, into });
 }
 
