@@ -662,7 +662,7 @@ fn bad_input() {
     assert_eq!(run(&case.shard(1..40), &pair.rows(), &options), columns);
     let Source::Linear(teacher) = &pair.teacher else { panic!("hidden states") };
     assert_eq!(run(&linear, &TeacherRows::Linear(teacher.shard(1..40)), &options), columns);
-    let map = "map: a divergence takes logits as they are, expected a batch without a map";
+    let map = "map: divergences and labels take logits as they are, expected a batch without a map";
     let mapped =
         |batch: Batch<'static>| batch.with_map(LogitMap::softcap(30.0).expect("a cap")).expect("a map");
     let leak = |case: &Case<f32>| -> &'static Case<f32> {

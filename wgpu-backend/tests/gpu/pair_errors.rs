@@ -143,7 +143,7 @@ fn the_callers_data() {
     job.data.map = Some(map);
     assert_eq!(
         bench.refused(&job),
-        "map: a divergence takes logits as they are, expected a batch without a map"
+        "map: divergences and labels take logits as they are, expected a batch without a map"
     );
     let mut job = bench.job();
     job.distillation = Distillation::new(&Nonsense as &dyn ShaderDivergence, 1.0).unwrap();
