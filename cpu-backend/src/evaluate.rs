@@ -4,8 +4,8 @@ use crate::gradient::{Fill, PushBack, Row};
 use crate::level::Level;
 use crate::link::Mapped;
 use crate::row::{SCRATCH, Scratch, Summarise, Wanted};
+use crate::rows::each_row;
 use crate::simd::Lanes;
-use rayon::prelude::*;
 use tokenloss_core::{
     AnyLogits, Backend, Batch, Detail, Element, Error, Evaluate, Judged, Logits, NonFinite, Outputs,
     Reduction, RowObjective, RowPartials, RowSummary, Totals, Unjudged, check_length,
@@ -20,9 +20,6 @@ fn streams<L>(batch: &Batch<'_>, logits: &Logits<'_, L>) -> bool {
     let bytes = batch.shape().elements() * size_of::<L>();
     matches!(logits, Logits::OutOfPlace { .. }) && bytes >= STREAM_BYTES
 }
-
-/// Logits that are worth a task of their own.
-pub(crate) const TASK: usize = 16 << 10;
 
 /// The backend: rows in parallel on the current rayon pool, SIMD inside a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,24 +138,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
 
     /// All rows, in parallel; results in row order.
     fn run<L: Lanes>(&self, logits: &mut Logits<'_, L>) -> Vec<Result<Judged, Error>> {
-        let shape = self.batch.shape();
-        let (stride, vocab) = (shape.stride(), shape.vocab());
-        let least = (TASK / vocab).max(1);
-        match logits {
-            Logits::Read(logits) => (logits.par_chunks(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.read(row, &z[..vocab]))
-                .collect(),
-            Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
-                .with_min_len(least)
-                .map(|(row, out)| {
-                    let z = &logits[row * stride..row * stride + vocab];
-                    self.write(row, Row::Into(z, &mut out[..vocab]))
-                })
-                .collect(),
-            Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.write(row, Row::InPlace(&mut z[..vocab])))
-                .collect(),
-        }
+        each_row(self.batch.shape(), logits, |row, z| self.read(row, z), |row, io| self.write(row, io))
     }
 }
 
@@ -199,13 +179,10 @@ pub(crate) fn settle<R: Copy>(
 fn push_back<L: Lanes>(
     level: Level,
     batch: &Batch<'_>,
-    logits: Logits<'_, L>,
+    mut logits: Logits<'_, L>,
     summaries: &[RowSummary<f64>],
     partials: &[RowPartials<f64>],
 ) {
-    let shape = batch.shape();
-    let (stride, vocab) = (shape.stride(), shape.vocab());
-    let least = (TASK / vocab).max(1);
     let stream = streams(batch, &logits);
     let push = |row: usize, io: Row<'_, L>| {
         let (summary, partials) = (&summaries[row], partials[row]);
@@ -219,16 +196,7 @@ fn push_back<L: Lanes>(
             _ => level.run(Fill { row: io, value: 0.0, stream }),
         }
     };
-    match logits {
-        Logits::Read(_) => {}
-        Logits::OutOfPlace { logits, dlogits } => {
-            (dlogits.par_chunks_mut(stride).enumerate()).with_min_len(least).for_each(|(row, out)| {
-                push(row, Row::Into(&logits[row * stride..row * stride + vocab], &mut out[..vocab]))
-            })
-        }
-        Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
-            .for_each(|(row, z)| push(row, Row::InPlace(&mut z[..vocab]))),
-    }
+    each_row(batch.shape(), &mut logits, |_, _| {}, push);
 }
 
 impl Backend for Cpu {

@@ -1,13 +1,13 @@
 //! Rows guided by a teacher's, in parallel.
 
 use crate::Cpu;
-use crate::evaluate::{Pass, TASK, settle};
+use crate::evaluate::{Pass, settle};
 use crate::gradient::Row;
 use crate::level::Level;
+use crate::rows::each_row;
 use crate::simd::{Kernel, Lanes, Simd};
 use crate::widen::{as_f32_mut, room, to_storage, wide, widen};
 use core::cell::RefCell;
-use rayon::prelude::*;
 use tokenloss_core::{
     AnyLogits, Batch, Element, Error, EvaluateGuided, Guidance, Judged, Logits, Outputs, Reduction,
     RowObjective, Teacher, Totals,
@@ -128,24 +128,11 @@ impl<O: RowObjective + Sync> Guided<'_, O> {
         logits: &mut Logits<'_, L>,
         teacher: Teacher<'_, U>,
     ) -> Vec<Result<Judged, Error>> {
-        let shape = self.pass.batch.shape();
-        let (stride, vocab) = (shape.stride(), shape.vocab());
-        let least = (TASK / vocab).max(1);
-        match logits {
-            Logits::Read(logits) => (logits.par_chunks(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.read(row, &z[..vocab], teacher.row(row)))
-                .collect(),
-            Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
-                .with_min_len(least)
-                .map(|(row, out)| {
-                    let z = &logits[row * stride..row * stride + vocab];
-                    self.write(row, Row::Into(z, &mut out[..vocab]), teacher.row(row))
-                })
-                .collect(),
-            Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.write(row, Row::InPlace(&mut z[..vocab]), teacher.row(row)))
-                .collect(),
-        }
+        let (read, write) = (
+            |row, z: &[L]| self.read(row, z, teacher.row(row)),
+            |row, io: Row<'_, L>| self.write(row, io, teacher.row(row)),
+        );
+        each_row(self.pass.batch.shape(), logits, read, write)
     }
 
     fn evaluate<L: Lanes, U: Element>(

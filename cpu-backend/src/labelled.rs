@@ -2,17 +2,17 @@
 
 use crate::Cpu;
 use crate::entries::{Combine, Factors, Kept};
-use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
+use crate::evaluate::{STREAM_BYTES, fault, settle};
 use crate::gradient::{Fill, Row, narrow};
 use crate::level::Level;
 use crate::pair::stats;
 use crate::row::{BLOCK, RUN, carried};
+use crate::rows::each_row;
 use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
 use crate::widen::{room, wide, widen};
 use core::cell::RefCell;
 use core::ops::Range;
-use rayon::prelude::*;
 use tokenloss_core::label::{Class, ClassLink, EntryEval, LabelObjective, LabelVisitor};
 use tokenloss_core::{
     AnyLogits, Batch, Detail, Element, Error, EvaluateLabels, Labels, Logits, Number, Reduction, RowVerdict,
@@ -440,27 +440,12 @@ impl<O: LabelObjective + Sync> Pass<'_, O> {
     /// All rows, in parallel; results in row order.
     fn run<L: Lanes, U: Element>(
         &self,
-        logits: Logits<'_, L>,
+        mut logits: Logits<'_, L>,
         labels: Labels<'_, U>,
     ) -> Vec<Result<RowVerdict, Error>> {
-        let shape = self.batch.shape();
-        let (stride, vocab) = (shape.stride(), shape.vocab());
-        let least = (TASK / vocab).max(1);
-        match logits {
-            Logits::Read(logits) => (logits.par_chunks(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.read(row, &z[..vocab], labels))
-                .collect(),
-            Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
-                .with_min_len(least)
-                .map(|(row, out)| {
-                    let z = &logits[row * stride..row * stride + vocab];
-                    self.write(row, Row::Into(z, &mut out[..vocab]), labels)
-                })
-                .collect(),
-            Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.write(row, Row::InPlace(&mut z[..vocab]), labels))
-                .collect(),
-        }
+        let (read, write) =
+            (|row, z: &[L]| self.read(row, z, labels), |row, io: Row<'_, L>| self.write(row, io, labels));
+        each_row(self.batch.shape(), &mut logits, read, write)
     }
 }
 

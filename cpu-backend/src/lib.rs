@@ -113,6 +113,7 @@ mod link;
 mod ln;
 mod pair;
 mod row;
+mod rows;
 mod simd;
 mod vector;
 mod widen;

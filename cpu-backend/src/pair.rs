@@ -5,14 +5,14 @@ mod sums;
 
 use crate::Cpu;
 use crate::entries::{Frame, Kept};
-use crate::evaluate::{STREAM_BYTES, TASK, fault, settle};
+use crate::evaluate::{STREAM_BYTES, fault, settle};
 use crate::gradient::{Fill, Row};
 use crate::level::Level;
+use crate::rows::each_row;
 use crate::simd::Lanes;
 use crate::widen::{as_f32, room, wide, widen};
 use core::cell::RefCell;
 pub(crate) use gradient::{Gradient, Terms};
-use rayon::prelude::*;
 pub(crate) use sums::{Summing, normaliser, stats, tempered};
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{
@@ -153,24 +153,11 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         logits: &mut Logits<'_, L>,
         teacher: Teacher<'_, U>,
     ) -> Vec<Result<PairVerdict, Error>> {
-        let shape = self.batch.shape();
-        let (stride, vocab) = (shape.stride(), shape.vocab());
-        let least = (TASK / vocab).max(1);
-        match logits {
-            Logits::Read(logits) => (logits.par_chunks(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.read(row, &z[..vocab], teacher.row(row)))
-                .collect(),
-            Logits::OutOfPlace { logits, dlogits } => (dlogits.par_chunks_mut(stride).enumerate())
-                .with_min_len(least)
-                .map(|(row, out)| {
-                    let z = &logits[row * stride..row * stride + vocab];
-                    self.write(row, Row::Into(z, &mut out[..vocab]), teacher.row(row))
-                })
-                .collect(),
-            Logits::InPlace(logits) => (logits.par_chunks_mut(stride).enumerate().with_min_len(least))
-                .map(|(row, z)| self.write(row, Row::InPlace(&mut z[..vocab]), teacher.row(row)))
-                .collect(),
-        }
+        let (read, write) = (
+            |row, z: &[L]| self.read(row, z, teacher.row(row)),
+            |row, io: Row<'_, L>| self.write(row, io, teacher.row(row)),
+        );
+        each_row(self.batch.shape(), logits, read, write)
     }
 }
 

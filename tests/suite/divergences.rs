@@ -23,20 +23,11 @@ pub(crate) fn listed(name: &str, values: &[f32]) -> AnyDivergence {
 
 /// Each of the list by its defaults, and with each parameter at both ends.
 pub(crate) fn divergences() -> Vec<AnyDivergence> {
-    let mut all = Vec::new();
-    for name in AnyDivergence::NAMES {
-        let parameters = AnyDivergence::parameters_of(name).expect("listed");
-        let defaults: Vec<_> = parameters.iter().map(|parameter| parameter.default).collect();
-        all.push(listed(name, &defaults));
-        for (i, parameter) in parameters.iter().enumerate() {
-            for value in [parameter.min, parameter.max] {
-                let mut values = defaults.clone();
-                values[i] = value;
-                all.push(listed(name, &values));
-            }
-        }
-    }
-    all
+    let of_name = |name: &&'static str| {
+        let settings = inputs::settings(AnyDivergence::parameters_of(name).expect("listed"), &[0.0, 1.0]);
+        settings.into_iter().map(|values| listed(name, &values))
+    };
+    AnyDivergence::NAMES.iter().flat_map(of_name).collect()
 }
 
 /// What an error of the last place grows by where the terms of a class cancel: see each divergence's documentation.

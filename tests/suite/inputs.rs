@@ -1,6 +1,6 @@
 //! What is put in: rows that each have a reason, and every objective of the list.
 
-use tokenloss::{AnyToken, Element, MAX_PARAMETERS, Objective, Thresholded};
+use tokenloss::{AnyToken, Element, MAX_PARAMETERS, Objective, Parameter, Thresholded};
 
 /// A stream of numbers that is the same on every machine.
 pub(crate) struct Stream(u64);
@@ -105,22 +105,28 @@ impl<E: Element> Matrix<E> {
 pub(crate) fn objectives() -> Vec<Objective> {
     let mut all = Vec::new();
     for name in AnyToken::NAMES {
-        let parameters = AnyToken::parameters_of(name).expect("listed");
-        let defaults: [f32; MAX_PARAMETERS] =
-            std::array::from_fn(|i| parameters.get(i).map_or(0.0, |parameter| parameter.default));
         let of = |values| AnyToken::with_parameters(name, values).expect("listed").expect("in the domain");
-        let default = of(defaults);
-        all.push(Objective::Token(default));
-        for (i, parameter) in parameters.iter().enumerate() {
-            for value in [parameter.min, (parameter.min + parameter.max) / 2.0, parameter.max] {
-                let mut values = defaults;
-                values[i] = value;
-                all.push(Objective::Token(of(values)));
-            }
-        }
+        let settings = settings(AnyToken::parameters_of(name).expect("listed"), &[0.0, 0.5, 1.0]);
+        let default = of(settings[0]);
+        all.extend(settings.into_iter().map(|values| Objective::Token(of(values))));
         for (lo, hi) in [(0.2, 1.0), (0.0, 0.7)] {
             all.push(Objective::Thresholded(Thresholded::new(default, lo, hi).expect("an interval")));
         }
+    }
+    all
+}
+
+/// The defaults of parameters, and each of them in turn at these places of its domain, from 0 to 1.
+pub(crate) fn settings(parameters: &[Parameter], places: &[f32]) -> Vec<[f32; MAX_PARAMETERS]> {
+    let defaults: [f32; MAX_PARAMETERS] =
+        std::array::from_fn(|i| parameters.get(i).map_or(0.0, |parameter| parameter.default));
+    let mut all = vec![defaults];
+    for (i, Parameter { min, max, .. }) in parameters.iter().enumerate() {
+        all.extend(places.iter().map(|place| {
+            let mut values = defaults;
+            values[i] = (min * (1.0 - place) + max * place).clamp(*min, *max);
+            values
+        }));
     }
     all
 }

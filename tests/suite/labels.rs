@@ -23,20 +23,11 @@ fn listed(name: &str, values: &[f32]) -> AnyLabel {
 
 /// Each of the list by its defaults, and with each parameter at both ends.
 fn objectives() -> Vec<AnyLabel> {
-    let mut all = Vec::new();
-    for name in AnyLabel::NAMES {
-        let parameters = AnyLabel::parameters_of(name).expect("listed");
-        let defaults: Vec<_> = parameters.iter().map(|parameter| parameter.default).collect();
-        all.push(listed(name, &defaults));
-        for (i, parameter) in parameters.iter().enumerate() {
-            for value in [parameter.min, parameter.max] {
-                let mut values = defaults.clone();
-                values[i] = value;
-                all.push(listed(name, &values));
-            }
-        }
-    }
-    all
+    let of_name = |name: &&'static str| {
+        let settings = inputs::settings(AnyLabel::parameters_of(name).expect("listed"), &[0.0, 1.0]);
+        settings.into_iter().map(|values| listed(name, &values))
+    };
+    AnyLabel::NAMES.iter().flat_map(of_name).collect()
 }
 
 /// Labels for each row: of the target alone, smoothed, many on, none, any numbers; 0 where the row is masked.

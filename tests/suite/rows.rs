@@ -6,26 +6,17 @@ use tokenloss::cpu::{Cpu, Level};
 use tokenloss::half::{bf16, f16};
 use tokenloss::{
     AnyRow, Batch, Budget, ClassMask, Composite, Denominator, Element, Evaluate, EvaluateLinear, Linear,
-    LinearGradients, LinearOptions, LogitMap, Logits, MAX_PARAMETERS, Outputs, Reduction, RowEval,
-    RowObjective, RowPartials, RowStats, RowSummary, Shape, TargetProb, reference,
+    LinearGradients, LinearOptions, LogitMap, Logits, Outputs, Reduction, RowEval, RowObjective, RowPartials,
+    RowStats, RowSummary, Shape, TargetProb, reference,
 };
 
 /// Every row objective of the list: its defaults and each parameter at both ends; and sums with token objectives.
 fn objectives() -> Vec<Composite> {
     let mut all = Vec::new();
     for name in AnyRow::NAMES {
-        let parameters = AnyRow::parameters_of(name).expect("listed");
-        let defaults: [f32; MAX_PARAMETERS] =
-            std::array::from_fn(|i| parameters.get(i).map_or(0.0, |parameter| parameter.default));
         let of = |values| AnyRow::with_parameters(name, values).expect("listed").expect("in the domain");
-        all.push(of(defaults).into());
-        for (i, parameter) in parameters.iter().enumerate() {
-            for value in [parameter.min, parameter.max] {
-                let mut values = defaults;
-                values[i] = value;
-                all.push(of(values).into());
-            }
-        }
+        let settings = inputs::settings(AnyRow::parameters_of(name).expect("listed"), &[0.0, 1.0]);
+        all.extend(settings.into_iter().map(|values| Composite::from(of(values))));
     }
     let sums = [
         "nll + z_loss:lambda=0.001",
