@@ -105,7 +105,7 @@ impl<O: RowObjective + Sync> Pass<'_, O> {
         })
     }
 
-    fn fill<L: Lanes>(&self, row: Row<'_, L>, value: f32) {
+    pub(crate) fn fill<L: Lanes>(&self, row: Row<'_, L>, value: f32) {
         self.level.run(Fill { row, value, stream: self.stream });
     }
 

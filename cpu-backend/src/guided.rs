@@ -6,7 +6,7 @@ use crate::gradient::Row;
 use crate::level::Level;
 use crate::rows::each_row;
 use crate::simd::{Kernel, Lanes, Simd};
-use crate::widen::{as_f32_mut, room, to_storage, wide, widen};
+use crate::widen::{apart, as_f32_mut, room, to_storage, wide};
 use core::cell::RefCell;
 use tokenloss_core::{
     AnyLogits, Batch, Element, Error, EvaluateGuided, Guidance, Judged, Logits, Outputs, Reduction,
@@ -73,6 +73,9 @@ struct Guided<'a, O> {
 
 impl<O: RowObjective + Sync> Guided<'_, O> {
     fn read<L: Lanes, U: Element>(&self, row: usize, z: &[L], u: &[U]) -> Result<Judged, Error> {
+        if self.pass.batch.target(row).is_none() {
+            return Ok(Judged::ignored());
+        }
         GUIDED.with_borrow_mut(|GuidedScratch { student, teacher, guided }| {
             let (z, u) = (wide(self.level(), z, student), wide(self.level(), u, teacher));
             let out = room(guided, z.len());
@@ -82,16 +85,13 @@ impl<O: RowObjective + Sync> Guided<'_, O> {
     }
 
     fn write<L: Lanes, U: Element>(&self, row: usize, io: Row<'_, L>, u: &[U]) -> Result<Judged, Error> {
+        if self.pass.batch.target(row).is_none() {
+            self.pass.fill(io, 0.0);
+            return Ok(Judged::ignored());
+        }
         GUIDED.with_borrow_mut(|GuidedScratch { student, teacher, guided }| {
             let u = wide(self.level(), u, teacher);
-            let (z, out) = match io {
-                Row::Into(z, out) => (wide(self.level(), z, student), out),
-                Row::InPlace(out) => {
-                    let z = room(student, out.len());
-                    widen(self.level(), out, z);
-                    (&*z, out)
-                }
-            };
+            let (z, out) = apart(self.level(), io, student);
             let pass = Pass { scale: self.pass.scale * f64::from(self.guidance.of_row(row)), ..self.pass };
             // A row of f32s is guided where its gradient goes.
             let judged = match as_f32_mut(out) {
@@ -116,10 +116,7 @@ impl<O: RowObjective + Sync> Guided<'_, O> {
     }
 
     fn guide(&self, row: usize, z: &[f32], u: &[f32], out: &mut [f32]) {
-        // An ignored row is not looked at.
-        if self.pass.batch.target(row).is_some() {
-            self.level().run(Guide { strength: self.guidance.of_row(row), z, u, out });
-        }
+        self.level().run(Guide { strength: self.guidance.of_row(row), z, u, out });
     }
 
     /// All rows, in parallel; results in row order.

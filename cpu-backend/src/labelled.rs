@@ -10,7 +10,7 @@ use crate::row::{BLOCK, RUN, carried};
 use crate::rows::each_row;
 use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 use crate::vector::Vector;
-use crate::widen::{room, wide, widen};
+use crate::widen::{apart, room, wide};
 use core::cell::RefCell;
 use core::ops::Range;
 use tokenloss_core::label::{Class, ClassLink, EntryEval, LabelObjective, LabelVisitor};
@@ -402,14 +402,7 @@ impl<O: LabelObjective + Sync> Pass<'_, O> {
             return Ok(IGNORED);
         }
         LABELS.with_borrow_mut(|LabelScratch { logits, labels: of_labels, pulls, probabilities }| {
-            let (z, out) = match io {
-                Row::Into(z, out) => (wide(self.level, z, logits), out),
-                Row::InPlace(out) => {
-                    let z = room(logits, out.len());
-                    widen(self.level, out, z);
-                    (&*z, out)
-                }
-            };
+            let (z, out) = apart(self.level, io, logits);
             let vocab = z.len();
             let (pulls, probabilities) = (room(pulls, vocab), room(probabilities, vocab));
             let kept = Some(Kept { pulls: &mut *pulls, probabilities: &mut *probabilities });

@@ -1,5 +1,6 @@
 //! Any storage type as `f32`.
 
+use crate::gradient::Row;
 use crate::level::Level;
 use crate::simd::{Kernel, Lanes, Simd};
 use tokenloss_core::{AnyLogits, Element, Logits};
@@ -65,6 +66,22 @@ impl<L: Lanes> Kernel for Widen<'_, L> {
 pub(crate) fn widen_lanes<S: Simd, L: Lanes>(s: S, from: &[L], into: &mut [f32]) {
     for (into, from) in into.chunks_mut(S::LANES).zip(from.chunks(S::LANES)) {
         f32::store_up_to(s, L::load_up_to(s, from, 0.0), into);
+    }
+}
+
+/// A row as `f32`, and where its gradient goes; in place, a copy in the scratch row.
+pub(crate) fn apart<'a, L: Lanes>(
+    level: Level,
+    row: Row<'a, L>,
+    scratch: &'a mut Vec<f32>,
+) -> (&'a [f32], &'a mut [L]) {
+    match row {
+        Row::Into(z, out) => (wide(level, z, scratch), out),
+        Row::InPlace(out) => {
+            let z = room(scratch, out.len());
+            widen(level, out, z);
+            (z, out)
+        }
     }
 }
 
