@@ -1,0 +1,1 @@
+//! # tokenloss-burn
