@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Errors name their causes themselves.
+            eprintln!("error: {error}");
             ExitCode::from(FAILED)
         }
     }
