@@ -56,9 +56,8 @@ impl Variant {
         Ok(())
     }
 
-    /// The best that these allow.
-    #[cfg(feature = "device")]
-    pub(crate) fn best(features: wgpu::Features, info: &wgpu::AdapterInfo) -> Self {
+    /// The best that an adapter of these features runs, or a device that was created with them.
+    pub fn best(features: wgpu::Features, info: &wgpu::AdapterInfo) -> Self {
         let runs = |variant: &&Self| variant.check(features, info).is_ok();
         *Self::ALL.iter().rfind(runs).unwrap_or(&Self::Baseline)
     }

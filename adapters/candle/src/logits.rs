@@ -122,7 +122,9 @@ impl CustomOp1 for Loss {
         let upstream = upstream_of(gradient, self.rows.shape.rows())?;
         let partials: Vec<_> =
             self.partials.iter().zip(upstream).map(|(partials, by)| partials.scaled(by)).collect();
-        typed("logits", logits.dtype(), Backward { loss: self, logits, partials }).map(Some).map_err(Error::wrap)
+        typed("logits", logits.dtype(), Backward { loss: self, logits, partials })
+            .map(Some)
+            .map_err(Error::wrap)
     }
 }
 
@@ -153,9 +155,7 @@ impl Typed for Backward<'_> {
             return Ok(logits);
         }
         let mut dlogits = vec![E::from_f32(0.0); self.loss.rows.shape.elements()];
-        read::<E, _>(&logits, |logits| {
-            self.push_back(Logits::OutOfPlace { logits, dlogits: &mut dlogits })
-        })?;
+        read::<E, _>(&logits, |logits| self.push_back(Logits::OutOfPlace { logits, dlogits: &mut dlogits }))?;
         Ok(Tensor::from_vec(dlogits, logits.shape(), logits.device())?)
     }
 }

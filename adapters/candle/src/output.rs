@@ -40,7 +40,12 @@ impl Columns {
     }
 
     /// The loss's own values: one, or one for each row.
-    pub(crate) fn values(&self, rows: &Rows, reduction: Option<Reduction>, totals: &Totals) -> Result<Vec<f32>, Error> {
+    pub(crate) fn values(
+        &self,
+        rows: &Rows,
+        reduction: Option<Reduction>,
+        totals: &Totals,
+    ) -> Result<Vec<f32>, Error> {
         if reduction.is_some() {
             return Ok(vec![totals.loss() as f32]);
         }

@@ -1,46 +1,63 @@
-//! tokenloss: the fused linear form, within a budget.
+//! tokenloss on slices: the fused linear form within a budget, and from logits.
 
 use crate::problem::{Framework, Problem, Solution};
 use std::error::Error;
 use tokenloss_core::{
-    Batch, Budget, EvaluateLinear, Linear, LinearGradients, LinearOptions, Nll, Outputs, Reduction, Shape,
+    Batch, Budget, Evaluate, EvaluateLinear, Linear, LinearGradients, LinearOptions, Logits, Nll, Outputs,
+    Reduction, Shape,
 };
 use tokenloss_cpu::Cpu;
 
 pub struct Tokenloss<'a> {
     problem: &'a Problem,
-    options: LinearOptions,
+    /// From hidden states and a head; else from logits.
+    budget: Option<Budget>,
     result: Option<Solution>,
 }
 
 impl<'a> Tokenloss<'a> {
-    pub fn new(problem: &'a Problem, budget: Budget) -> Self {
-        Self { problem, options: LinearOptions { budget, ..LinearOptions::default() }, result: None }
+    pub fn linear(problem: &'a Problem, budget: Budget) -> Self {
+        Self { problem, budget: Some(budget), result: None }
+    }
+
+    pub fn logits(problem: &'a Problem) -> Self {
+        Self { problem, budget: None, result: None }
     }
 }
 
 impl Framework for Tokenloss<'_> {
     fn name(&self) -> String {
-        format!("tokenloss, {} MiB", self.options.budget.0 >> 20)
+        match self.budget {
+            Some(budget) => format!("tokenloss, {} MiB", budget.0 >> 20),
+            None => "tokenloss".into(),
+        }
     }
 
     fn step(&mut self) -> Result<(), Box<dyn Error>> {
-        let Problem { rows, dim, vocab, hidden, weight, targets } = self.problem;
-        let linear = Linear::new(Batch::new(Shape::new(*rows, *vocab)?, targets)?, *dim, hidden, weight)?;
+        let Problem { inputs, targets } = self.problem;
         // New in every step, since the others allocate theirs as well.
-        let mut dhidden = vec![0.0; hidden.len()];
-        let mut dweight = vec![0.0; weight.len()];
-        let gradients =
-            LinearGradients { dhidden: Some(&mut dhidden[..]), dweight: Some(&mut dweight), dbias: None };
-        let totals = Cpu::new().evaluate_linear(
-            &Nll,
-            Reduction::default(),
-            &linear,
-            &self.options,
-            gradients,
-            Outputs::default(),
-        )?;
-        self.result = Some(Solution { loss: totals.loss() as f32, dhidden, dweight });
+        let mut gradients: Vec<_> = inputs.iter().map(|input| vec![0.0; input.values.len()]).collect();
+        let (nll, mean, none) = (&Nll, Reduction::default(), Outputs::default());
+        let batch = |vocab| -> Result<_, tokenloss_core::Error> {
+            Batch::new(Shape::new(targets.len(), vocab)?, targets)
+        };
+        let totals = match (&inputs[..], &mut gradients[..], self.budget) {
+            ([hidden, weight], [dhidden, dweight], Some(budget)) => {
+                let options = LinearOptions { budget, ..LinearOptions::default() };
+                let linear =
+                    Linear::new(batch(weight.rows)?, hidden.columns, &hidden.values, &weight.values)?;
+                let gradients =
+                    LinearGradients { dhidden: Some(&mut dhidden[..]), dweight: Some(dweight), dbias: None };
+                Cpu::new().evaluate_linear(nll, mean, &linear, &options, gradients, none)?
+            }
+            ([logits], [dlogits], None) => {
+                let batch = batch(logits.columns)?;
+                let logits = Logits::OutOfPlace { logits: &logits.values, dlogits };
+                Cpu::new().evaluate(nll, mean, &batch, logits, none)?
+            }
+            _ => return Err("the problem has other inputs".into()),
+        };
+        self.result = Some(Solution { loss: totals.loss() as f32, gradients });
         Ok(())
     }
 
