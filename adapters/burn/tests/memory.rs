@@ -1,0 +1,115 @@
+//! Bytes on the heap, forward and backward, above the inputs.
+
+mod common;
+
+use burn::tensor::Device;
+use common::{ints, scaled, tensor, uniform};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokenloss_burn::core::{Budget, LinearOptions, Nll};
+use tokenloss_burn::{Options, linear_token_loss, token_loss};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grow(bytes: usize) {
+    let held = HELD.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(held, Relaxed);
+}
+
+// SAFETY: every call goes to `System` with the arguments as they came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        grow(size.saturating_sub(layout.size()));
+        HELD.fetch_sub(layout.size().saturating_sub(size), Relaxed);
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most bytes held while `f` runs, above those held before.
+fn above<T>(f: impl FnOnce() -> T) -> (T, f64) {
+    let before = HELD.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = f();
+    (result, PEAK.load(Relaxed) as f64 - before as f64)
+}
+
+const ROWS: usize = 512;
+const VOCAB: usize = 32_000;
+const DIM: usize = 256;
+const MATRIX: f64 = (ROWS * VOCAB * size_of::<f32>()) as f64;
+
+/// In one test, since all threads' bytes are counted.
+#[test]
+fn the_gradient_is_all_that_is_added() {
+    let device = Device::flex().autodiff();
+    let targets: Vec<i32> = (0..ROWS).map(|row| (row * 7919 % VOCAB) as i32).collect();
+    let targets = ints(&targets, [ROWS], &device);
+
+    let logits = tensor(&scaled(uniform(ROWS * VOCAB, 1), 3.0), [ROWS, VOCAB], &device).require_grad();
+    let forward = || token_loss(logits.clone(), targets.clone(), Nll, &Options::default()).unwrap();
+    let (out, bytes) = above(forward);
+    println!("forward from logits: {:.4} of the logits", bytes / MATRIX);
+    assert!(bytes <= 0.05 * MATRIX);
+    let (gradients, bytes) = above(|| out.loss.backward());
+    println!("backward from logits: {:.4} of the logits", bytes / MATRIX);
+    assert!(logits.grad(&gradients).is_some());
+    // Beside the gradient itself, nothing that grows with the vocabulary but a row for each thread.
+    assert!((1.0..=1.05).contains(&(bytes / MATRIX)));
+    drop((gradients, logits));
+
+    let hidden = tensor(&uniform(ROWS * DIM, 2), [ROWS, DIM], &device).require_grad();
+    let budget = 16 << 20;
+    let linear = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
+    let options = Options { linear, ..Options::default() };
+    let head = (VOCAB * DIM * size_of::<f32>()) as f64;
+    for reduction in [options.reduction, None] {
+        for frozen in [false, true] {
+            let weight = tensor(&scaled(uniform(VOCAB * DIM, 3), 0.3), [VOCAB, DIM], &device);
+            let weight = weight.set_require_grad(!frozen);
+            let options = Options { reduction, ..options.clone() };
+            let (gradients, bytes) = above(|| {
+                let out =
+                    linear_token_loss(hidden.clone(), weight.clone(), None, targets.clone(), Nll, &options);
+                out.unwrap().loss.sum().backward()
+            });
+            let gradient = if frozen { 0.0 } else { head };
+            println!(
+                "from a head, frozen {frozen}, reduction {}: {:.1} MiB above its gradient of {:.1} MiB; logits have {:.1} MiB",
+                reduction.is_some(),
+                (bytes - gradient) / (1 << 20) as f64,
+                gradient / (1 << 20) as f64,
+                MATRIX / (1 << 20) as f64,
+            );
+            assert_eq!(weight.grad(&gradients).is_none(), frozen);
+            assert!(hidden.grad(&gradients).is_some());
+            // The budget, the gradient of the hidden states, a cache's size for each thread of the products, and small change.
+            assert!(bytes - gradient <= (budget + (8 << 20)) as f64);
+        }
+    }
+}
