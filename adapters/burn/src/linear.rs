@@ -18,8 +18,9 @@ use tokenloss_core::{Composite, Shape, check_dim};
 /// from above. With a loss for each row that is not possible, and backward computes the logits once more. An input that is not
 /// tracked costs no product.
 ///
-/// The weight is that of an `Embedding`, so a tied one is passed as it is. A `Linear` holds `[dim, vocab]`: pass
-/// `linear.weight.val().transpose()`, which is copied once a pass unless its layout is `LinearLayout::Col`.
+/// The weight lies as that of an `Embedding`, so a tied one is passed as it is. A `Linear` holds `[dim, vocab]`: pass
+/// `linear.weight.val().transpose()`, of which forward makes a copy. (With `LinearLayout::Col` it does not until an optimizer has
+/// updated the weight, which lays it out anew.) To spare that, keep the head as a parameter `[vocab, dim]`.
 ///
 /// # Errors
 /// * [`Error::Shape`] for tensors whose dimensions do not fit.

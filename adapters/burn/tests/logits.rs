@@ -94,7 +94,7 @@ fn cross_entropy_is_that_of_burns_own_ops() {
 #[test]
 fn denominators_are_those_of_the_core() {
     let device = device();
-    let objective = Composite::parse("nll@p<0.01").or_else(|_| Composite::parse("nll")).unwrap();
+    let objective = Composite::parse("thresholded:inner=nll,lo=0.02").unwrap();
     for (reduction, by) in [(Reduction::Sum, 1.0), (Reduction::Mean(Denominator::Given(8.0)), 8.0)] {
         let z = leaf(&device);
         let options = Options { reduction: Some(reduction), ..Options::default() };
@@ -108,6 +108,7 @@ fn denominators_are_those_of_the_core() {
     let out = token_loss(z, ints(&TARGETS, [ROWS], &device), objective, &options).unwrap();
     let totals = out.totals().unwrap();
     assert_eq!(totals.denominator, totals.kept as f64);
+    assert!(0 < totals.kept && totals.kept < totals.valid, "{totals:?}");
 }
 
 #[test]
