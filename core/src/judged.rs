@@ -33,6 +33,20 @@ impl Judged {
         Self { summary: RowSummary::nan(), partials: RowPartials::nan(), loss: f64::NAN, kept }
     }
 
+    /// A row that was summarised before: ignored by its target, bad if its statistics are not valid.
+    pub fn of_summary<O: RowObjective>(
+        objective: &O,
+        batch: &Batch<'_>,
+        row: usize,
+        summary: &RowSummary<f64>,
+    ) -> Self {
+        match batch.target(row) {
+            None => Self::ignored(),
+            Some(_) if !summary.stats.is_valid() => Self::bad(objective),
+            Some(_) => Self::of(objective, batch.weight(row), *summary),
+        }
+    }
+
     /// A row of which all parts are merged, and what is wrong with it if the batch asks.
     pub fn of_part<O: RowObjective>(
         objective: &O,

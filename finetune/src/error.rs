@@ -132,18 +132,39 @@ pub enum Error {
         /// The norm.
         norm: f64,
     },
-    /// The device cannot do it: most often, it is out of memory.
+    /// The device cannot do it.
     #[error("device: {what}")]
     Device {
         /// What it says.
         what: String,
     },
-    /// From the objective.
+    /// The device is out of memory.
+    #[error(
+        "device: no memory for {bytes} bytes more; lower --micro, --context or --budget, or train less: --train last:K or lora:R"
+    )]
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// From the head and the objective.
     #[error(transparent)]
-    Objective(#[from] tokenloss_core::Error),
+    Objective(#[from] tokenloss_burn::Error),
 }
 
+/// How burn's runtime begins to say that there is no memory for a number of bytes.
+const NO_MEMORY: [&str; 2] = ["out of device memory allocating ", "can't allocate buffer of size: "];
+
 impl Error {
+    /// What a device says. burn passes its runtime's errors on as text.
+    pub(crate) fn device(error: impl std::fmt::Display) -> Self {
+        let what = error.to_string();
+        let bytes = NO_MEMORY.iter().find_map(|begin| {
+            let (_, rest) = what.split_once(begin)?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        });
+        bytes.map_or(Self::Device { what }, |bytes| Self::Memory { bytes })
+    }
+
     /// A [`Error::File`] of `path`.
     pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
@@ -154,5 +175,20 @@ impl Error {
     pub(crate) fn format<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_owned();
         move |what| Self::Format { path, what: what.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn what_there_was_no_memory_for_is_found_in_what_a_device_says() {
+        let said =
+            "An error happened\nCaused by:\n  out of device memory allocating 113246208 bytes\n  at ..";
+        assert!(matches!(Error::device(said), Error::Memory { bytes: 113_246_208 }));
+        assert!(Error::device(said).to_string().contains("--micro"));
+        assert!(matches!(Error::device("can't allocate buffer of size: 7\n"), Error::Memory { bytes: 7 }));
+        assert!(matches!(Error::device("lost"), Error::Device { .. }));
     }
 }

@@ -81,8 +81,7 @@ pub fn answer(model: &Model, tokens: &Tokens, prompt: &[u32], most: usize) -> Re
 
 /// The greatest logit's token.
 fn best(logits: Tensor<2>) -> Result<u32, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Device { what: error.to_string() };
-    let index = logits.argmax(1).try_into_vec_as::<i32>().map_err(|error| failed(&error))?;
+    let index = logits.argmax(1).try_into_vec_as::<i32>().map_err(Error::device)?;
     Ok(index.first().map_or(0, |&index| index as u32))
 }
 

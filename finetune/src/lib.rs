@@ -8,8 +8,10 @@
 //! * [`data`] and [`chat`] make tokens of prompts and responses.
 //! * [`loss`] is the head and the objective together, so that logits are never held.
 //! * [`train`] steps, with [`optim`] and [`checkpoint`].
+//! * [`backend`] says where: on the CPU, or on a GPU through wgpu.
 //! * [`eval`] measures held-out probabilities and greedy answers.
 
+pub mod backend;
 pub mod chat;
 pub mod checkpoint;
 pub mod config;

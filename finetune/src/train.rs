@@ -219,8 +219,8 @@ impl Trainer {
                 .collect();
             let judged = self.loss.judge(&hidden, self.model.head(), &targets, rows)?;
             drop(hidden);
-            let mut found = judged.pull.backward();
-            drop(judged.pull);
+            let mut found = judged.loss.backward();
+            drop(judged.loss);
             for name in &names {
                 let Some(tensor) =
                     self.model.weights.get(name).and_then(|tensor| tensor.grad_remove(&mut found))

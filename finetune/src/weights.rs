@@ -61,5 +61,5 @@ impl Weights {
 /// # Errors
 /// [`Error::Device`] if they cannot be read.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
-    tensor.inner().try_into_vec_as::<f32>().map_err(|error| Error::Device { what: error.to_string() })
+    tensor.inner().try_into_vec_as::<f32>().map_err(Error::device)
 }

@@ -177,6 +177,16 @@ fn settings_that_do_not_fit_are_refused() {
     says(&failure(&mut train(folder, "out", "full", 0)), &["0"]);
 }
 
+#[cfg(not(feature = "gpu"))]
+#[test]
+fn a_build_without_a_gpu_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let text = failure(train(folder, "out", "full", 1).args(["--backend", "gpu"]));
+    says(&text, &["backend is gpu", "--features gpu"]);
+}
+
 #[test]
 fn a_checkpoint_of_another_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,13 +21,16 @@ fn settings(trained: Trained, micro: usize) -> Settings {
 }
 
 fn open(folder: &Path) -> (Model, Vec<Example>) {
+    open_on(folder, &Device::flex())
+}
+
+fn open_on(folder: &Path, device: &Device) -> (Model, Vec<Example>) {
     write_model(folder, &config(), 1);
-    let device = Device::flex();
-    let loaded = load(folder, &device).unwrap();
+    let loaded = load(folder, device).unwrap();
     let data = folder.join("data.jsonl");
     write_data(&data, 16);
     let examples = data::read(&data, &loaded.tokens, &loaded.chat, 64).unwrap();
-    (Model::new(loaded.config, loaded.weights, 64, &device), examples)
+    (Model::new(loaded.config, loaded.weights, 64, device), examples)
 }
 
 fn trainer(model: &Model, settings: Settings) -> Trainer {
@@ -63,6 +66,32 @@ fn a_step_of_eight_is_the_same_in_one_or_in_four_parts() {
     for micro in [1, 2, 3] {
         let parts = gradients(&mut trainer(&model, settings(Trained::Full, micro)), &examples, &indices);
         whole.iter().for_each(|(name, gradient)| same(gradient, &parts[name], name));
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_has_the_gradients_of_the_cpu() {
+    use tokenloss_finetune::backend::Backend;
+    let gpu = match Backend::Gpu.device() {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            assert!(std::env::var_os("TOKENLOSS_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+            println!("skipped 1: {error}");
+            return;
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (model, examples) = open(folder.path());
+    let (model_on_gpu, _) = open_on(folder.path(), &gpu);
+    let indices: Vec<usize> = (0..8).collect();
+    for trained in [Trained::Full, Trained::Last(1), Trained::Lora(2)] {
+        let expected = gradients(&mut trainer(&model, settings(trained, 4)), &examples, &indices);
+        let got = gradients(&mut trainer(&model_on_gpu, settings(trained, 4)), &examples, &indices);
+        assert!(!got.is_empty() && got.keys().eq(expected.keys()));
+        // The first of LoRA's two matrices has no gradient as long as the second is 0.
+        let moved = expected.iter().filter(|(_, gradient)| gradient.iter().any(|&x| x != 0.0));
+        moved.for_each(|(name, gradient)| same(gradient, &got[name], name));
     }
 }
 

@@ -4,10 +4,10 @@ pub(crate) mod ask;
 pub(crate) mod eval;
 pub(crate) mod train;
 
-use burn::tensor::Device;
 use clap::Args;
 use std::path::PathBuf;
 use tokenloss_finetune::Error;
+use tokenloss_finetune::backend::Backend;
 use tokenloss_finetune::chat::Chat;
 use tokenloss_finetune::load::load;
 use tokenloss_finetune::model::Model;
@@ -22,6 +22,9 @@ pub(crate) struct Source {
     /// The most tokens of prompt and response together [default: the model's own limit]
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
+    /// Where it is computed: cpu, or gpu in builds with the feature gpu
+    #[arg(long, default_value = "cpu", value_name = "WHERE")]
+    backend: Backend,
 }
 
 /// A model that is ready.
@@ -34,7 +37,7 @@ pub(crate) struct Ready {
 
 impl Source {
     pub(crate) fn load(&self) -> Result<Ready, Error> {
-        let device = Device::flex();
+        let device = self.backend.device()?;
         let loaded = load(&self.model, &device)?;
         let longest = loaded.config.max_position_embeddings;
         let context = self.context.unwrap_or(longest);
