@@ -60,6 +60,32 @@ pub enum Error {
         /// The vocabulary.
         vocab: usize,
     },
+    /// On a GPU, where logits are not read back: one is NaN or infinite.
+    #[error("the logit of row {row}, column {column}, is NaN or infinite")]
+    NonFinite {
+        /// The row.
+        row: usize,
+        /// The first such column.
+        column: usize,
+    },
+    /// A device of burn's wgpu backend whose queue is not known.
+    #[cfg(feature = "wgpu")]
+    #[error("{got:?} is not shared with the losses: call `init_wgpu` before burn uses it, or `share_wgpu`")]
+    NotShared {
+        /// The device.
+        got: Device,
+    },
+    /// A device of burn's wgpu backend does not come up.
+    #[cfg(feature = "wgpu")]
+    #[error("the wgpu device does not come up: {reason}")]
+    Init {
+        /// burn's own words.
+        reason: String,
+    },
+    /// The GPU's part of the work.
+    #[cfg(feature = "wgpu")]
+    #[error(transparent)]
+    Gpu(tokenloss_wgpu::GpuError),
     /// What was computed could not be read.
     #[error("the totals cannot be read: {reason}")]
     Read {

@@ -4,14 +4,20 @@ use crate::{Error, Options};
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-/// What the build and the machine serve.
-const SERVED: &str = "burn's Flex backend";
-
-pub(crate) fn check_device(what: &'static str, device: &Device) -> Result<(), Error> {
+#[cfg(not(feature = "wgpu"))]
+pub(crate) fn check_device(what: &'static str, device: &Device, _: &Options) -> Result<(), Error> {
     match device.clone().inner().as_dispatch() {
         DispatchDevice::Flex(_) => Ok(()),
         #[allow(unreachable_patterns, reason = "burn has other backends only with features of its own")]
-        _ => Err(Error::Device { what, got: device.clone(), served: SERVED }),
+        _ => Err(Error::Device { what, got: device.clone(), served: "burn's Flex backend in this build" }),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+pub(crate) fn check_device(what: &'static str, device: &Device, options: &Options) -> Result<(), Error> {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => Ok(()),
+        _ => crate::cube::check(what, device, options.map.as_ref()),
     }
 }
 

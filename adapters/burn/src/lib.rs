@@ -46,8 +46,12 @@
 #![deny(missing_docs)]
 
 mod autodiff;
+#[cfg(feature = "wgpu")]
+mod cube;
 mod error;
 mod flex;
+#[cfg(feature = "fusion")]
+mod fusion;
 mod input;
 mod linear;
 mod logits;
@@ -55,6 +59,8 @@ mod op;
 mod output;
 mod records;
 
+#[cfg(feature = "wgpu")]
+pub use cube::{init_wgpu, share_wgpu};
 pub use error::Error;
 pub use linear::linear_token_loss;
 pub use logits::token_loss;

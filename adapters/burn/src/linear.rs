@@ -2,6 +2,7 @@
 
 use crate::input::{check_device, check_dtype, check_options, check_same, flatten};
 use crate::op::{Call, Head, Losses, Maybe, Wanted};
+use crate::output::Asked;
 use crate::{Error, Options, TokenLoss};
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
@@ -37,7 +38,7 @@ pub fn linear_token_loss<const D: usize, const R: usize>(
     options: &Options,
 ) -> Result<TokenLoss<R>, Error> {
     let device = hidden.device();
-    check_device("hidden", &device)?;
+    check_device("hidden", &device, options)?;
     check_same("weight", weight.device(), &device)?;
     check_same("targets", targets.device(), &device)?;
     check_dtype("hidden", hidden.dtype())?;
@@ -66,15 +67,17 @@ pub fn linear_token_loss<const D: usize, const R: usize>(
     options.linear.check()?;
     check_options(options, rows, &device)?;
     let call = Call::new(objective.into(), options);
-    let fault = call.fault.clone();
     let head = Head {
         hidden: hidden.into_dispatch(),
         weight: weight.into_dispatch(),
         bias: Maybe::of(bias.map(Tensor::into_dispatch)),
     };
     let weights = Maybe::of(options.weights.clone().map(Tensor::into_dispatch));
-    let targets = targets.reshape([rows]).into_dispatch();
+    let targets = targets.reshape([rows]);
+    let asked =
+        Asked { targets: targets.clone(), vocab, non_finite: call.non_finite, fault: call.fault.clone() };
     // Autodiff finds out itself what is wanted.
-    let linear = <Dispatch as Losses>::linear_token_loss(head, targets, weights, Wanted::NONE, call);
-    TokenLoss::new(linear.forward, leading, fault)
+    let linear =
+        <Dispatch as Losses>::linear_token_loss(head, targets.into_dispatch(), weights, Wanted::NONE, call);
+    TokenLoss::new(linear.forward, leading, asked)
 }

@@ -2,6 +2,7 @@
 
 use crate::input::{check_device, check_dtype, check_options, check_same, flatten};
 use crate::op::{Call, Losses, Maybe};
+use crate::output::Asked;
 use crate::{Error, Options, TokenLoss};
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
@@ -29,7 +30,7 @@ pub fn token_loss<const D: usize, const R: usize>(
     options: &Options,
 ) -> Result<TokenLoss<R>, Error> {
     let device = logits.device();
-    check_device("logits", &device)?;
+    check_device("logits", &device, options)?;
     check_same("targets", targets.device(), &device)?;
     check_dtype("logits", logits.dtype())?;
     let (logits, leading) = flatten("logits", logits, &targets)?;
@@ -37,9 +38,11 @@ pub fn token_loss<const D: usize, const R: usize>(
     Shape::new(rows, vocab)?;
     check_options(options, rows, &device)?;
     let call = Call::new(objective.into(), options);
-    let fault = call.fault.clone();
     let weights = Maybe::of(options.weights.clone().map(Tensor::into_dispatch));
-    let targets = targets.reshape([rows]).into_dispatch();
-    let forward = <Dispatch as Losses>::token_loss(logits.into_dispatch(), targets, weights, call);
-    TokenLoss::new(forward, leading, fault)
+    let targets = targets.reshape([rows]);
+    let asked =
+        Asked { targets: targets.clone(), vocab, non_finite: call.non_finite, fault: call.fault.clone() };
+    let forward =
+        <Dispatch as Losses>::token_loss(logits.into_dispatch(), targets.into_dispatch(), weights, call);
+    TokenLoss::new(forward, leading, asked)
 }

@@ -8,6 +8,7 @@ use tokenloss_core::{Composite, LinearOptions, LogitMap, NonFinite, Reduction};
 
 /// A tensor that need not be there.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub(crate) enum Maybe<B: Backend> {
     Some(FloatTensor<B>),
     None,
@@ -52,6 +53,7 @@ impl Call {
 
 /// What forward finds out. After an error all numbers are NaN.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub(crate) struct Forward<B: Backend> {
     /// `[1]` with a reduction, `[rows]` without.
     pub(crate) loss: FloatTensor<B>,
@@ -67,6 +69,7 @@ pub(crate) struct Forward<B: Backend> {
 
 /// Logits that are never held: `hidden [rows, dim] @ weight [vocab, dim]^T + bias [vocab]`.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub(crate) struct Head<B: Backend> {
     pub(crate) hidden: FloatTensor<B>,
     pub(crate) weight: FloatTensor<B>,
@@ -88,6 +91,7 @@ impl Wanted {
 
 /// Those that are.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub(crate) struct Gradients<B: Backend> {
     #[extension_type]
     pub(crate) dhidden: Maybe<B>,
@@ -99,6 +103,7 @@ pub(crate) struct Gradients<B: Backend> {
 
 /// [`Forward`] from a head, with the gradients, in f32, that were made on the way.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub(crate) struct LinearForward<B: Backend> {
     #[extension_type]
     pub(crate) forward: Forward<B>,
@@ -106,9 +111,10 @@ pub(crate) struct LinearForward<B: Backend> {
     pub(crate) gradients: Gradients<B>,
 }
 
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Cube: cfg(feature = "wgpu"), Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub(crate) trait Losses: Backend {
     /// Of `logits [rows, vocab]` and `targets [rows]`.
+    #[fusion(meta = crate::fusion::token_loss)]
     fn token_loss(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
@@ -117,6 +123,7 @@ pub(crate) trait Losses: Backend {
     ) -> Forward<Self>;
 
     /// `dlogits [rows, vocab]`, in the type of the logits. `upstream [1]` or `[rows]`.
+    #[fusion(dtype = logits, shape = logits)]
     fn token_loss_backward(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
@@ -127,6 +134,7 @@ pub(crate) trait Losses: Backend {
     ) -> FloatTensor<Self>;
 
     /// Of a head, and `targets [rows]`. With a reduction the gradients that are wanted are made at once.
+    #[fusion(meta = crate::fusion::linear_token_loss)]
     fn linear_token_loss(
         #[extension_type] head: Head<Self>,
         targets: IntTensor<Self>,
@@ -136,6 +144,7 @@ pub(crate) trait Losses: Backend {
     ) -> LinearForward<Self>;
 
     /// The gradients that are wanted, in f32. `upstream [rows]`.
+    #[fusion(meta = crate::fusion::linear_token_loss_backward)]
     fn linear_token_loss_backward(
         #[extension_type] head: Head<Self>,
         targets: IntTensor<Self>,
