@@ -73,7 +73,7 @@ fn shared(device: &CubeDevice) -> Result<Arc<Shared>, Error> {
     let known = devices.iter().find(|(known, _)| known == device);
     known
         .map(|(_, shared)| shared.clone())
-        .ok_or_else(|| Error::NotShared { got: Device::new(device.clone()) })
+        .ok_or_else(|| Error::NotShared { got: Box::new(Device::new(device.clone())) })
 }
 
 fn cube_device(what: &'static str, device: &Device) -> Result<CubeDevice, Error> {
@@ -85,7 +85,7 @@ fn cube_device(what: &'static str, device: &Device) -> Result<CubeDevice, Error>
 }
 
 fn other_runtime(what: &'static str, device: &Device) -> Error {
-    Error::Device { what, got: device.clone(), served: "burn's Flex and wgpu backends" }
+    Error::Device { what, got: Box::new(device.clone()), served: "burn's Flex and wgpu backends" }
 }
 
 /// What can be known of a call before burn queues it.

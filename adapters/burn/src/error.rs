@@ -36,7 +36,7 @@ pub enum Error {
         /// The tensor.
         what: &'static str,
         /// Where it lies.
-        got: Device,
+        got: Box<Device>,
         /// What is served.
         served: &'static str,
     },
@@ -46,9 +46,9 @@ pub enum Error {
         /// The tensor.
         what: &'static str,
         /// Where it lies.
-        got: Device,
+        got: Box<Device>,
         /// Where the first tensor lies.
-        expected: Device,
+        expected: Box<Device>,
     },
     /// A target is neither ignored nor a class.
     #[error("target {target} of row {row} is neither -100 nor in 0..{vocab}")]
@@ -73,7 +73,7 @@ pub enum Error {
     #[error("{got:?} is not shared with the losses: call `init_wgpu` before burn uses it, or `share_wgpu`")]
     NotShared {
         /// The device.
-        got: Device,
+        got: Box<Device>,
     },
     /// A device of burn's wgpu backend does not come up.
     #[cfg(feature = "wgpu")]

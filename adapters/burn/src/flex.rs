@@ -222,11 +222,11 @@ fn floats(what: &'static str, tensor: FlexTensor) -> Result<Vec<f32>, Error> {
     }
 }
 
-/// What backward starts from: records, and the gradient from above, one number or one for each row.
-fn rows_of(
-    records: FlexTensor,
-    upstream: FlexTensor,
-) -> Result<(Vec<RowSummary<f64>>, Vec<RowPartials<f64>>), Error> {
+/// What is pushed back: summaries, and partials times weights, scale and the gradient from above.
+type Judgement = (Vec<RowSummary<f64>>, Vec<RowPartials<f64>>);
+
+/// From records, and the gradient from above, one number or one for each row.
+fn rows_of(records: FlexTensor, upstream: FlexTensor) -> Result<Judgement, Error> {
     let (records, upstream) = (contiguous(records), floats("the gradient from above", upstream)?);
     let (records, _) = elements::<f64>(&records).as_chunks::<RECORD>();
     let of_row = |(row, record): (usize, &[f64; RECORD])| {

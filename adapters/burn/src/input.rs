@@ -9,7 +9,11 @@ pub(crate) fn check_device(what: &'static str, device: &Device, _: &Options) -> 
     match device.clone().inner().as_dispatch() {
         DispatchDevice::Flex(_) => Ok(()),
         #[allow(unreachable_patterns, reason = "burn has other backends only with features of its own")]
-        _ => Err(Error::Device { what, got: device.clone(), served: "burn's Flex backend in this build" }),
+        _ => Err(Error::Device {
+            what,
+            got: Box::new(device.clone()),
+            served: "burn's Flex backend in this build",
+        }),
     }
 }
 
@@ -25,7 +29,7 @@ pub(crate) fn check_same(what: &'static str, got: Device, expected: &Device) -> 
     if got == *expected {
         return Ok(());
     }
-    Err(Error::OtherDevice { what, got, expected: expected.clone() })
+    Err(Error::OtherDevice { what, got: Box::new(got), expected: Box::new(expected.clone()) })
 }
 
 pub(crate) fn check_dtype(what: &'static str, got: DType) -> Result<(), Error> {
