@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::op::{Call, Forward, Gradients, Head, LinearForward, Losses, Maybe, Wanted};
-use burn::backend::ops::{BoolTensorOps as _, FloatTensorOps, IntTensorOps};
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::graphics::AutoGraphicsApi;
 use burn::backend::wgpu::{

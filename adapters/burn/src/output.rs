@@ -99,7 +99,7 @@ impl<const R: usize> TokenLoss<R> {
             let status = Record::from_words(&record.map(f32::to_bits)).status;
             match status {
                 STATUS_BAD_TARGET => {
-                    let target = targets.clone().slice([row..row + 1]);
+                    let target = targets.clone().narrow(0, row, 1);
                     let target =
                         target.try_into_scalar::<i64>().map_err(|error| unread(format!("{error:?}")))?;
                     return Err(Error::Target { row, target, vocab: *vocab });

@@ -3,11 +3,14 @@
 
 mod common;
 
+use burn::backend::wgpu::graphics::AutoGraphicsApi;
+use burn::backend::wgpu::{RuntimeOptions, try_init_setup};
+use burn::backend::{CubeDevice, DispatchDevice};
 use burn::tensor::{DType, Device, DeviceKind, Int, Tensor};
 use common::{assert_near, distance, ints, objectives, read, scaled, tensor, uniform, wide};
 use std::sync::OnceLock;
 use tokenloss_burn::core::{self, Composite, Denominator, LogitMap, Nll, NonFinite, Reduction, Totals};
-use tokenloss_burn::{Error, Options, init_wgpu, linear_token_loss, token_loss};
+use tokenloss_burn::{Error, Options, init_wgpu, linear_token_loss, share_wgpu, token_loss};
 
 /// The device, or a line that says that there is none.
 fn gpu() -> Option<Device> {
@@ -41,7 +44,7 @@ const WEIGHTS: [f32; ROWS] = [1.0, 2.0, 0.5, 3.0, 0.0, 1.25, 1.0];
 /// Both round in f32; logits reach 6 in size.
 const TOLERANCE: f64 = 4e-6;
 
-struct Result {
+struct Outcome {
     loss: Vec<f32>,
     log_p: Vec<f32>,
     entropy: Vec<f32>,
@@ -49,7 +52,7 @@ struct Result {
     totals: Totals,
 }
 
-impl Result {
+impl Outcome {
     #[track_caller]
     fn check(&self, other: &Self, tolerance: f64) {
         assert_near("loss", &self.loss, &wide(&other.loss), tolerance);
@@ -72,7 +75,7 @@ fn above(rows: usize, device: &Device) -> Tensor<1> {
     tensor(&above[..rows], [rows], device)
 }
 
-fn of_logits(device: &Device, objective: Composite, options: &Options) -> Result {
+fn of_logits(device: &Device, objective: Composite, options: &Options) -> Outcome {
     let z = tensor(&scaled(uniform(ROWS * VOCAB, 1), 6.0), [ROWS, VOCAB], device).require_grad();
     let options = Options {
         weights: options.weights.clone().map(|_| tensor(&WEIGHTS, [ROWS], device)),
@@ -84,7 +87,7 @@ fn of_logits(device: &Device, objective: Composite, options: &Options) -> Result
         None => (out.loss.clone() * above(ROWS, device)).sum(),
     };
     let gradient = z.grad(&pulled.backward()).unwrap();
-    Result {
+    Outcome {
         totals: out.totals().unwrap(),
         loss: read(out.loss),
         log_p: read(out.log_p),
@@ -140,8 +143,8 @@ fn views_and_more_dimensions_are_those_of_plain_rows() {
     let (turned_loss, d) = run(turned.clone().transpose(), turned);
     assert_eq!((turned_loss, read(d.transpose())), (loss.clone(), gradient.clone()));
     let more = tensor(&[&values[..], &values[..]].concat(), [12, 40], &gpu).require_grad();
-    let (part_loss, d) = run(more.clone().slice([6..12]), more);
-    assert_eq!((part_loss, read(d.slice([6..12]))), (loss.clone(), gradient.clone()));
+    let (part_loss, d) = run(more.clone().narrow(0, 6, 6), more);
+    assert_eq!((part_loss, read(d.narrow(0, 6, 6))), (loss.clone(), gradient.clone()));
     let cube = tensor(&values, [2, 3, 40], &gpu).require_grad();
     let out = token_loss(cube.clone(), ints(&targets, [2, 3], &gpu), Nll, &Options::default()).unwrap();
     assert_eq!((read(out.loss.clone()), out.log_p.dims()), (loss, [2, 3]));
@@ -218,6 +221,50 @@ fn what_is_wrong_with_the_call_is_told_at_once() {
     assert!(matches!(error, Error::Init { .. }), "{error}");
 }
 
+/// A second device, the machine's software adapter, which is not the losses' own doing.
+#[test]
+fn a_device_is_shared_or_said_not_to_be() {
+    if gpu().is_none() {
+        return;
+    }
+    let device = Device::wgpu(DeviceKind::Cpu);
+    let DispatchDevice::Cube(CubeDevice::Wgpu(wgpu)) = device.as_dispatch() else { panic!("{device:?}") };
+    let setup = match try_init_setup::<AutoGraphicsApi>(wgpu, RuntimeOptions::default()) {
+        Ok(setup) => setup,
+        Err(error) => {
+            println!("gpu: a shared device is not tested, no software adapter: {error}");
+            return;
+        }
+    };
+    let run = |device: &Device| {
+        let z = tensor(&uniform(2 * 5, 9), [2, 5], device);
+        token_loss(z, ints(&[0, 1], [2], device), Nll, &Options::default()).map(|out| read(out.loss))
+    };
+    let error = run(&device).unwrap_err();
+    assert!(matches!(error, Error::NotShared { .. }), "{error}");
+    share_wgpu(&device, &setup).unwrap();
+    assert_near("loss", &run(&device).unwrap(), &wide(&run(&cpu()).unwrap()), TOLERANCE);
+}
+
+/// burn has a stream for each thread; what one of them has queued is waited for by another.
+#[test]
+fn tensors_of_other_threads_are_complete() {
+    let Some(gpu) = gpu() else { return };
+    let run = |device: &Device| {
+        let z = std::thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                let a = tensor(&uniform(64 * 64, 14), [64, 64], device);
+                (0..8).fold(a.clone(), |z, _| (z.matmul(a.clone()) * 0.3).tanh())
+            });
+            made.join().unwrap()
+        });
+        let targets =
+            std::thread::scope(|scope| scope.spawn(|| ints(&[5; 64], [64], device)).join().unwrap());
+        read(token_loss(z, targets, Nll, &Options::default()).unwrap().loss)
+    };
+    assert_near("loss", &run(&gpu), &wide(&run(&cpu())), 1e-5);
+}
+
 #[test]
 fn wide_targets_are_cut_to_nothing() {
     let Some(gpu) = gpu() else { return };
@@ -264,7 +311,7 @@ fn of_head(
     reduction: Option<Reduction>,
     tracked: [bool; 3],
     objective: Composite,
-) -> Result {
+) -> Outcome {
     let (rows, dim, vocab) = (6, 24, 203);
     let hidden = tensor(&uniform(rows * dim, 11), [2, 3, dim], device).set_require_grad(tracked[0]);
     let weight = tensor(&uniform(vocab * dim, 12), [vocab, dim], device).set_require_grad(tracked[1]);
@@ -285,7 +332,7 @@ fn of_head(
         bias.grad(&gradients).map(read),
     ];
     assert_eq!([0, 1, 2].map(|i: usize| ours[i].is_some()), tracked);
-    Result {
+    Outcome {
         totals: out.totals().unwrap(),
         loss: read(out.loss),
         log_p: read(out.log_p),
