@@ -102,11 +102,7 @@ impl Rows {
     /// The middle move.
     fn judge(&self, summaries: &[RowSummary<f64>]) -> Result<Vec<Judged>, Error> {
         let (batch, objective) = (self.batch()?, &self.call.objective);
-        let of_row = |(row, summary): (usize, &RowSummary<f64>)| match batch.target(row) {
-            None => Judged::ignored(),
-            Some(_) if !summary.stats.is_valid() => Judged::bad(objective),
-            Some(_) => Judged::of(objective, batch.weight(row), *summary),
-        };
+        let of_row = |(row, summary)| Judged::of_summary(objective, &batch, row, summary);
         Ok(summaries.iter().enumerate().map(of_row).collect())
     }
 

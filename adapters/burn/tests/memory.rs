@@ -6,59 +6,19 @@ use burn::nn::{LinearConfig, LinearLayout};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use common::{ints, scaled, tensor, uniform};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use peak_alloc::PeakAlloc;
 use tokenloss_burn::core::{Budget, LinearOptions, Nll};
 use tokenloss_burn::{Options, linear_token_loss, token_loss};
 
-/// The system's allocator, counting.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grow(bytes: usize) {
-    let held = HELD.fetch_add(bytes, Relaxed) + bytes;
-    PEAK.fetch_max(held, Relaxed);
-}
-
-// SAFETY: every call goes to `System` with the arguments as they came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        grow(size.saturating_sub(layout.size()));
-        HELD.fetch_sub(layout.size().saturating_sub(size), Relaxed);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// The most bytes held while `f` runs, above those held before.
 fn above<T>(f: impl FnOnce() -> T) -> (T, f64) {
-    let before = HELD.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     let result = f();
-    (result, PEAK.load(Relaxed) as f64 - before as f64)
+    (result, ALLOCATOR.peak_usage() as f64 - before as f64)
 }
 
 const ROWS: usize = 512;

@@ -1,11 +1,13 @@
-//! burn on its CPU backend, Flex: its own ops.
+//! burn on its CPU backend, Flex: its own ops, and tokenloss' in their place.
 
 use crate::problem::{Framework, Problem, Solution};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use std::error::Error;
+use tokenloss_burn::core::Nll;
+use tokenloss_burn::{Options, linear_token_loss, token_loss};
 
-type Loss = fn(&[Tensor<2>], Tensor<1, Int>) -> Tensor<1>;
+type Loss = fn(&[Tensor<2>], Tensor<1, Int>) -> Result<Tensor<1>, Box<dyn Error>>;
 
 pub struct Burn {
     name: &'static str,
@@ -32,15 +34,28 @@ impl Burn {
     }
 
     /// From hidden states and a head.
-    pub fn linear(problem: &Problem) -> [Self; 1] {
-        [Self::new("burn 0.22, Flex", problem, |inputs, targets| {
-            cross_entropy(inputs[0].clone().matmul(inputs[1].clone().transpose()), targets)
-        })]
+    pub fn linear(problem: &Problem) -> [Self; 2] {
+        [
+            Self::new("burn 0.22, Flex", problem, |inputs, targets| {
+                Ok(cross_entropy(inputs[0].clone().matmul(inputs[1].clone().transpose()), targets))
+            }),
+            Self::new("burn 0.22 with `linear_token_loss`", problem, |inputs, targets| {
+                let (hidden, weight) = (inputs[0].clone(), inputs[1].clone());
+                Ok(linear_token_loss(hidden, weight, None, targets, Nll, &Options::default())?.loss)
+            }),
+        ]
     }
 
     /// From logits.
-    pub fn logits(problem: &Problem) -> [Self; 1] {
-        [Self::new("burn 0.22, Flex", problem, |inputs, targets| cross_entropy(inputs[0].clone(), targets))]
+    pub fn logits(problem: &Problem) -> [Self; 2] {
+        [
+            Self::new("burn 0.22, Flex", problem, |inputs, targets| {
+                Ok(cross_entropy(inputs[0].clone(), targets))
+            }),
+            Self::new("burn 0.22 with `token_loss`", problem, |inputs, targets| {
+                Ok(token_loss(inputs[0].clone(), targets, Nll, &Options::default())?.loss)
+            }),
+        ]
     }
 }
 
@@ -50,7 +65,7 @@ impl Framework for Burn {
     }
 
     fn step(&mut self) -> Result<(), Box<dyn Error>> {
-        let loss = (self.loss)(&self.inputs, self.targets.clone());
+        let loss = (self.loss)(&self.inputs, self.targets.clone())?;
         let gradients = loss.backward();
         self.result = Some((loss.detach(), gradients));
         Ok(())
