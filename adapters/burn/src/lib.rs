@@ -39,8 +39,10 @@
 //! * **Types.** f32, f16 and bf16; hidden states, weight and bias of one type. Targets are integers: -100 is ignored.
 //! * **Backward** goes to each tracked input, with any gradient from above: one number, or one for each row. It cannot return
 //!   an error: after one the gradient is NaN, and [`TokenLoss::totals`] tells. Gradients of gradients are not made.
-//! * **Where.** On burn's Flex backend, in the current rayon pool, with the same bits for any number of threads. Anything else
-//!   is [`Error::Device`].
+//! * **Where.** On burn's Flex backend, in the current rayon pool, with the same bits for any number of threads. With the
+//!   feature `wgpu` also on burn's wgpu backend (with `fusion`, inside of Fusion): its buffers are used where they lie, on a device
+//!   that `init_wgpu` brought up or `share_wgpu` was told of. There forward does not wait, so that what is wrong with rows is NaN
+//!   at once and told by [`TokenLoss::totals`]. Anything else is [`Error::Device`].
 //! * **Objectives** are all that a [`Composite`](core::Composite) is made of; its
 //!   [`parse`](core::Composite::parse) reads one from a text.
 #![deny(missing_docs)]

@@ -23,7 +23,7 @@ fn above<T>(f: impl FnOnce() -> T) -> (T, f64) {
 
 const ROWS: usize = 512;
 const VOCAB: usize = 32_000;
-const DIM: usize = 256;
+const DIM: usize = 64;
 const MATRIX: f64 = (ROWS * VOCAB * size_of::<f32>()) as f64;
 
 /// In one test, since all threads' bytes are counted.
