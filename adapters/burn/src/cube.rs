@@ -507,3 +507,33 @@ impl Losses for CubeBackend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::DeviceKind;
+
+    /// What the tests of losses rest on: small tensors do lie in one buffer, and are bound together all the same.
+    #[test]
+    fn tensors_share_a_page() {
+        let device = Device::wgpu(DeviceKind::DefaultDevice);
+        if let Err(error) = init_wgpu(&device) {
+            assert!(std::env::var_os("TOKENLOSS_REQUIRE_GPU").is_none(), "gpu: {error}");
+            println!("gpu: not tested, no adapter");
+            return;
+        }
+        let cube = cube_device("device", &device).unwrap();
+        let logits =
+            CubeBackend::float_full(Shape::from([4, 8]), Scalar::from(1.0f32), &cube, FloatDType::F32);
+        let targets = CubeBackend::int_zeros(Shape::from([4]), &cube, IntDType::I32);
+        let dlogits = empty(&logits, [4, 8], DType::F32);
+        let bound = [&logits, &targets, &dlogits].map(|tensor| Bound::new(tensor).unwrap().resource);
+        assert!(bound[0].buffer == bound[1].buffer && bound[1].buffer == bound[2].buffer);
+        assert!(bound[0].offset != bound[1].offset && bound[1].offset != bound[2].offset);
+        let call = Call::new(tokenloss_core::Nll.into(), &crate::Options::default());
+        evaluate(&logits, targets, None, Some(&dlogits), None, Reduction::Sum, &call).unwrap();
+        let read = logits.client.read_one(dlogits.handle).unwrap();
+        let first = f32::from_le_bytes(read[..4].try_into().unwrap());
+        assert!((first - (0.125 - 1.0)).abs() < 1e-6, "{first}");
+    }
+}
