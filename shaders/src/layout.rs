@@ -1,6 +1,6 @@
 //! The buffers as the shaders see them.
 
-use tokenloss_core::MAX_PARAMETERS;
+use tokenloss_core::{MAX_PARAMETERS, Totals};
 
 /// Binding numbers in group 0. All storage is `read_write`; the uniform has a dynamic offset.
 pub mod binding {
@@ -81,10 +81,47 @@ pub const STATUS_INFINITE: u32 = 0x8000_0000;
 /// 32-bit words of a row's record.
 pub const RECORD_WORDS: usize = 22;
 
-/// 32-bit words of the totals: `loss_sum` f32, `weight_sum` f32, `valid` u32, `kept` u32, `ignored` u32,
-/// `denominator` f32, `scale` f32 (1 / denominator, or 0 where that is 0), the number of rows with a NaN loss, u32,
-/// and `live` u32, the rows whose partials, times their weight, are not 0.
+/// 32-bit words of the totals, see [`BatchRecord`].
 pub const TOTALS_WORDS: usize = 9;
+
+/// What a GPU knows of a batch, [`TOTALS_WORDS`] words.
+///
+/// ```
+/// use tokenloss_shaders::BatchRecord;
+///
+/// let float = f32::to_bits;
+/// let words = [float(6.0), float(4.0), 4, 4, 1, float(4.0), float(0.25), 0, 3];
+/// let batch = BatchRecord::from_words(&words);
+/// assert_eq!((batch.totals.loss(), batch.totals.live, batch.bad), (1.5, 3, 0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchRecord {
+    /// `loss_sum` f32, `weight_sum` f32, `valid` u32, `kept` u32, `ignored` u32, `denominator` f32: words 0 to 5; `live` u32: word
+    /// 8, the rows whose partials, times their weight, are not 0.
+    pub totals: Totals,
+    /// 1 / denominator, or 0 where that is 0. Word 6, f32.
+    pub scale: f32,
+    /// Rows with a NaN loss. Word 7, u32.
+    pub bad: usize,
+}
+
+impl BatchRecord {
+    /// From the words.
+    pub fn from_words(words: &[u32; TOTALS_WORDS]) -> Self {
+        let &[loss_sum, weight_sum, valid, kept, ignored, denominator, scale, bad, live] = words;
+        let float = |word: u32| f64::from(f32::from_bits(word));
+        let totals = Totals {
+            loss_sum: float(loss_sum),
+            weight_sum: float(weight_sum),
+            valid: valid as usize,
+            kept: kept as usize,
+            ignored: ignored as usize,
+            live: live as usize,
+            denominator: float(denominator),
+        };
+        Self { totals, scale: f32::from_bits(scale), bad: bad as usize }
+    }
+}
 
 /// What a GPU knows of one row, [`RECORD_WORDS`] words. An ignored row has loss 0 and no partials; a row whose status is not
 /// 0 is NaN throughout.

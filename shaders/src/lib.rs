@@ -36,8 +36,8 @@ mod program;
 
 pub use divergence::{DIVERGENCES, ShaderDivergence, divergence_parameters};
 pub use layout::{
-    Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_INFINITE, STATUS_NO_MASS,
-    STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS, binding, flag,
+    BatchRecord, Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_INFINITE,
+    STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS, binding, flag,
 };
 pub use objective::{
     Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,

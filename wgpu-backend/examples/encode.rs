@@ -4,7 +4,7 @@
 
 use tokenloss_core::{Dtype, Power, Reduction, Shape};
 use tokenloss_wgpu::shaders::TOTALS_WORDS;
-use tokenloss_wgpu::{Data, Gpu, GpuError, Gradient, Job, Kernels, Request, wgpu};
+use tokenloss_wgpu::{BatchRecord, Data, Gpu, GpuError, Gradient, Job, Kernels, Request, wgpu};
 use wgpu::util::DeviceExt;
 
 const ROWS: usize = 64;
@@ -81,8 +81,8 @@ fn main() -> Result<(), GpuError> {
         println!("the device did not finish: {error}");
     }
     if let Ok(bytes) = staging.slice(..).get_mapped_range() {
-        let words: &[f32] = bytemuck::cast_slice(&bytes);
-        println!("sum of losses {} over {ROWS} rows", words[0]);
+        let batch = BatchRecord::from_words(bytemuck::from_bytes(&bytes));
+        println!("loss {} over {} rows", batch.totals.loss(), batch.totals.valid);
     }
     Ok(())
 }

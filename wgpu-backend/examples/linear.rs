@@ -5,7 +5,9 @@
 
 use tokenloss_core::{Budget, Dtype, LinearOptions, NonFinite, Power, Reduction};
 use tokenloss_wgpu::shaders::TOTALS_WORDS;
-use tokenloss_wgpu::{Gpu, GpuError, Kernels, LinearBuffers, LinearData, LinearJob, LinearRequest, wgpu};
+use tokenloss_wgpu::{
+    BatchRecord, Gpu, GpuError, Kernels, LinearBuffers, LinearData, LinearJob, LinearRequest, wgpu,
+};
 use wgpu::util::DeviceExt;
 
 const ROWS: usize = 64;
@@ -105,8 +107,8 @@ fn main() -> Result<(), GpuError> {
         println!("the device did not finish: {error}");
     }
     if let Ok(bytes) = staging.slice(..).get_mapped_range() {
-        let words: &[u32] = bytemuck::cast_slice(&bytes);
-        println!("sum of losses {}, {} live rows of {ROWS}", f32::from_bits(words[0]), words[8]);
+        let batch = BatchRecord::from_words(bytemuck::from_bytes(&bytes));
+        println!("loss {}, {} live rows of {ROWS}", batch.totals.loss(), batch.totals.live);
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ pub struct Job<'a> {
     pub gradient: Gradient<'a>,
     /// Where the rows' [`Record`](tokenloss_shaders::Record)s go, 4 [`RECORD_WORDS`] bytes a row.
     pub records: Option<BufferBinding<'a>>,
-    /// Where the totals go, [`TOTALS_WORDS`] words.
+    /// Where the totals go, [`TOTALS_WORDS`] words, which [`BatchRecord`](tokenloss_shaders::BatchRecord) reads.
     pub totals: Option<BufferBinding<'a>>,
 }
 

@@ -96,6 +96,6 @@ pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;
-pub use tokenloss_shaders::{Record, ShaderDivergence, ShaderObjective};
+pub use tokenloss_shaders::{BatchRecord, Record, ShaderDivergence, ShaderObjective};
 pub use variant::Variant;
 pub use wgpu;

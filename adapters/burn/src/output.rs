@@ -69,22 +69,15 @@ impl<const R: usize> TokenLoss<R> {
 
     #[cfg(feature = "wgpu")]
     fn read_back(&self, words: &[i32]) -> Result<Totals, Error> {
-        let &[loss_sum, weight_sum, valid, kept, ignored, denominator, _, bad, live] = words else {
+        let words: Vec<u32> = words.iter().map(|&word| word as u32).collect();
+        let Ok(words) = words.as_slice().try_into() else {
             return Err(unread(format!("{} words", words.len())));
         };
-        if bad != 0 {
+        let batch = tokenloss_wgpu::BatchRecord::from_words(words);
+        if batch.bad != 0 {
             self.tell()?;
         }
-        let float = |word: i32| f64::from(f32::from_bits(word as u32));
-        Ok(Totals {
-            loss_sum: float(loss_sum),
-            weight_sum: float(weight_sum),
-            valid: valid as usize,
-            kept: kept as usize,
-            ignored: ignored as usize,
-            live: live as usize,
-            denominator: float(denominator),
-        })
+        Ok(batch.totals)
     }
 
     /// What is wrong with the first bad row.

@@ -1,17 +1,12 @@
 //! A model of one hidden state for each token and a head, and its steps.
 
 use std::error::Error;
-use tokenloss_core::{Budget, Dtype, LinearOptions, NonFinite, Power, Reduction};
+use tokenloss_core::{Budget, Dtype, LinearOptions, NonFinite, Power, Reduction, Totals};
 use tokenloss_wgpu::shaders::TOTALS_WORDS;
-use tokenloss_wgpu::{Kernels, LinearBuffers, LinearData, LinearJob, LinearRequest, Variant};
+use tokenloss_wgpu::{BatchRecord, Kernels, LinearBuffers, LinearData, LinearJob, LinearRequest, Variant};
 use wgpu::util::DeviceExt;
 
 const RATE: f64 = 10.0;
-
-/// Where these are among the totals, as [`TOTALS_WORDS`] has it.
-const LOSS_SUM: usize = 0;
-const SCALE: usize = 6;
-const LIVE: usize = 8;
 
 /// Hidden states `[rows, dim]`, a head `[vocab, dim]`, targets `[rows]`.
 pub(crate) struct Problem {
@@ -54,12 +49,6 @@ impl Problem {
             options: Self::options(),
         }
     }
-}
-
-/// What a step says.
-pub(crate) struct StepTotals {
-    pub(crate) loss: f32,
-    pub(crate) live: u32,
 }
 
 /// A parameter, its gradient, and the two as the descending shader has them.
@@ -143,7 +132,7 @@ impl Trainer {
     }
 
     /// Loss, gradients and descent: one encoder, one submission.
-    pub(crate) fn step(&self) -> Result<StepTotals, Box<dyn Error>> {
+    pub(crate) fn step(&self) -> Result<Totals, Box<dyn Error>> {
         let [rows, dim, vocab] = self.shape;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.kernels.encode_linear(
@@ -188,7 +177,7 @@ impl Trainer {
         self.read_totals()
     }
 
-    fn read_totals(&self) -> Result<StepTotals, Box<dyn Error>> {
+    fn read_totals(&self) -> Result<Totals, Box<dyn Error>> {
         let (mapped, done) = std::sync::mpsc::channel();
         self.staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits only if polling failed, which is an error of its own.
@@ -197,9 +186,7 @@ impl Trainer {
         self.device.poll(wgpu::PollType::wait_indefinitely())?;
         done.recv()??;
         let range = self.staging.slice(..).get_mapped_range()?;
-        let words: &[u32] = bytemuck::cast_slice(&range);
-        let [sum, scale] = [words[LOSS_SUM], words[SCALE]].map(f32::from_bits);
-        let totals = StepTotals { loss: sum * scale, live: words[LIVE] };
+        let totals = BatchRecord::from_words(bytemuck::from_bytes(&range)).totals;
         drop(range);
         self.staging.unmap();
         Ok(totals)
