@@ -10,8 +10,7 @@ pub enum Backend {
     /// The CPU. The same run gives the same bits.
     #[default]
     Cpu,
-    /// The first GPU that Vulkan, Metal or DX12 knows, in builds with the feature `gpu`. Kernels are chosen by their time, so
-    /// that bits may differ from run to run.
+    /// The first GPU that Vulkan, Metal or DX12 knows, in builds with the feature `gpu`.
     Gpu,
 }
 
