@@ -14,6 +14,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 FOLDER = DOCS / "continuum"
 OBJECTIVES = ["nll", "power 0.5", "power 1", "power 10", "nll above .2"]
 CONDITIONS = ["weak", "intermediate", "strong", "strong, 30 % wrong"]
+MEASURE = "jaro_winkler"  # what the picture shows
 DRAWS = 2_000  # resampled sets of held-out examples
 
 
@@ -98,46 +99,46 @@ def put(text, mark, lines):
 
 
 def draw(found, path):
-    """A panel for each condition, in which each objective's bar goes from the base model's mean p to where it came."""
+    """A panel for each condition, in which each objective's bar goes from the base model's greedy answers to its own."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "continuum"
     import matplotlib.pyplot as plt
 
-    colours = {"nll": "#000000", "power 0.5": "#56b4e9", "power 1": "#0072b2", "power 10": "#d55e00",
-               "nll above .2": "#009e73"}
+    colours = ["#000000", "#56b4e9", "#0072b2", "#d55e00", "#009e73"]
     names = {"power 1": "power 1 (−p)"}
     titles = {"strong": "strong, clean labels", "strong, 30 % wrong": "strong, 30 % wrong labels"}
-    figure, axes = plt.subplots(1, len(CONDITIONS), figsize=(12.5, 3.7), sharey=True, layout="constrained")
-    for axis, condition in zip(axes, CONDITIONS):
-        base = found[condition, "base"][0]["mean_p"]
-        ends = {name: [run["mean_p"] for run in found.get((condition, name), [])] for name in OBJECTIVES}
-        means = {name: np.mean(values) for name, values in ends.items() if values}
-        low, high = min([base, *means.values()]), max([base, *means.values()])
-        room = max(high - low, 0.02)
-        best = max(means, key=means.get)
-        for row, name in enumerate(OBJECTIVES):
-            if name not in means:
+    shown = [condition for condition in CONDITIONS if any((condition, name) in found for name in OBJECTIVES)]
+    size = (3.1 * len(shown) + 0.6, 4.2)
+    figure, axes = plt.subplots(1, len(shown), figsize=size, sharex=True, sharey=True, layout="constrained")
+    winners = []
+    for axis, condition in zip(axes, shown):
+        base = found[condition, "base"][0]
+        ends = {name: [run[MEASURE] for run in found.get((condition, name), [])] for name in OBJECTIVES}
+        best, winner = max((np.mean(values), name) for name, values in ends.items() if values)
+        winners.append(f"{winner} ({condition})")
+        for row, (values, colour) in enumerate(zip(ends.values(), colours)):
+            if not values:
                 continue
-            axis.barh(row, means[name] - base, left=base, height=0.62, color=colours[name], alpha=0.9)
-            axis.plot(ends[name], [row] * len(ends[name]), "o", ms=4, mfc="white", mec=colours[name], mew=1)
-            right = max([base, *ends[name]])
-            weight = "bold" if name == best else "normal"
-            axis.text(right + 0.05 * room, row, f"{means[name]:.3f}", va="center", fontsize=10, weight=weight)
-        axis.axvline(base, color="0.35", lw=1, ls=(0, (4, 3)))
+            mean = np.mean(values)
+            axis.barh(row, mean - base[MEASURE], left=base[MEASURE], height=0.6, color=colour)
+            axis.plot(values, [row] * len(values), "o", ms=4, mfc="white", mec=colour, mew=1)
+            right, weight = max([base[MEASURE], *values]), "bold" if mean == best else "normal"
+            axis.text(right + 0.03, row, f"{mean:.2f}", va="center", fontsize=10, weight=weight)
+        axis.axvline(base[MEASURE], color="0.4", lw=1, ls=(0, (4, 3)))
         axis.set_title(f"{titles.get(condition, condition)}\n", fontsize=12)
-        axis.text(0.5, 1.03, f"mean p before: {base:.3f}", transform=axis.transAxes, ha="center", color="0.4")
-        axis.set_xlim(low - 0.12 * room, high + 0.38 * room)
-        axis.locator_params(axis="x", nbins=4)
+        before = f"mean p of a response token before: {base['mean_p']:.{1 if base['mean_p'] > 0.1 else 3}f}"
+        axis.text(0.5, 1.03, before, transform=axis.transAxes, ha="center", color="0.4", fontsize=9)
+        axis.set_xlim(-0.02, 1.0)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0, labelsize=11)
         axis.tick_params(axis="x", colors="0.4")
     axes[0].set_yticks(range(len(OBJECTIVES)), [names.get(name, name) for name in OBJECTIVES])
     axes[0].invert_yaxis()
-    figure.supxlabel("mean p of held-out response tokens: from the model before (dashed) to after; each panel has its own"
-                     " scale, dots are seeds", fontsize=10, color="0.3")
-    figure.savefig(path, dpi=160, metadata={"Software": None})
+    figure.suptitle(f"Best answers after training with: {', '.join(winners)}", fontsize=13)
+    figure.supxlabel("Jaro-Winkler similarity of held-out greedy answers and right ones, before (dashed) and after"
+                     " training; a dot is a seed", fontsize=10, color="0.3")
+    figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def main():
@@ -147,7 +148,7 @@ def main():
     text = put(text, "results", results(found))
     text = put(text, "differences", differences(found))
     page.write_text(text, encoding="utf-8")
-    draw(found, FOLDER / "mean-p.png")
+    draw(found, FOLDER / "answers.png")
 
 
 if __name__ == "__main__":
