@@ -14,7 +14,6 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 FOLDER = DOCS / "continuum"
 OBJECTIVES = ["nll", "power 0.5", "power 1", "power 10", "nll above .2"]
 CONDITIONS = ["weak", "intermediate", "strong", "strong, 30 % wrong"]
-MEASURE = "jaro_winkler"  # what the picture shows
 DRAWS = 2_000  # resampled sets of held-out examples
 
 
@@ -98,8 +97,18 @@ def put(text, mark, lines):
     return before + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1]
 
 
+def answered(run):
+    """What the greedy answers are worth."""
+    return run["jaro_winkler"]
+
+
+def content(run):
+    """Mean p of what a response says: of its tokens but the last, which ends the turn."""
+    return float(np.exp(np.concatenate([example[:-1] for example in run["log_p"]])).mean())
+
+
 def draw(found, path):
-    """A panel for each condition, in which each objective's bar goes from the base model's greedy answers to its own."""
+    """A panel for each condition, in which each objective's bar goes from the base model to what came of it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -108,36 +117,44 @@ def draw(found, path):
     colours = ["#000000", "#56b4e9", "#0072b2", "#d55e00", "#009e73"]
     names = {"power 1": "power 1 (−p)"}
     titles = {"strong": "strong, clean labels", "strong, 30 % wrong": "strong, 30 % wrong labels"}
+    rows = [(answered, "greedy answers:\nJaro-Winkler to the right ones"),
+            (content, "right tokens:\nmean p, end of turn left out")]
     shown = [condition for condition in CONDITIONS if any((condition, name) in found for name in OBJECTIVES)]
-    size = (3.1 * len(shown) + 0.6, 4.2)
-    figure, axes = plt.subplots(1, len(shown), figsize=size, sharex=True, sharey=True, layout="constrained")
-    winners = []
-    for axis, condition in zip(axes, shown):
-        base = found[condition, "base"][0]
-        ends = {name: [run[MEASURE] for run in found.get((condition, name), [])] for name in OBJECTIVES}
-        best, winner = max((np.mean(values), name) for name, values in ends.items() if values)
-        winners.append(f"{winner} ({condition})")
-        for row, (values, colour) in enumerate(zip(ends.values(), colours)):
-            if not values:
-                continue
-            mean = np.mean(values)
-            axis.barh(row, mean - base[MEASURE], left=base[MEASURE], height=0.6, color=colour)
-            axis.plot(values, [row] * len(values), "o", ms=4, mfc="white", mec=colour, mew=1)
-            right, weight = max([base[MEASURE], *values]), "bold" if mean == best else "normal"
-            axis.text(right + 0.03, row, f"{mean:.2f}", va="center", fontsize=10, weight=weight)
-        axis.axvline(base[MEASURE], color="0.4", lw=1, ls=(0, (4, 3)))
+    size = (3.1 * len(shown) + 1, 6.4)
+    figure, grid = plt.subplots(len(rows), len(shown), figsize=size, sharey=True, layout="constrained")
+    for axes, (measure, label) in zip(grid, rows):
+        for axis, condition in zip(axes, shown):
+            base = measure(found[condition, "base"][0])
+            ends = {name: [measure(run) for run in found.get((condition, name), [])] for name in OBJECTIVES}
+            every = [base, *(value for values in ends.values() for value in values)]
+            low, high = (0, 1) if measure is answered else (min(every), max(every))
+            room = max(high - low, 0.12)  # so that hundredths look like hundredths
+            high = low + room
+            best = max(np.mean(values) for values in ends.values() if values)
+            for row, (values, colour) in enumerate(zip(ends.values(), colours)):
+                if not values:
+                    continue
+                mean = np.mean(values)
+                axis.barh(row, mean - base, left=base, height=0.6, color=colour)
+                axis.plot(values, [row] * len(values), "o", ms=4, mfc="white", mec=colour, mew=1)
+                digits = 2 if measure is answered else 3
+                axis.text(max([base, *values]) + 0.04 * room, row, f"{mean:.{digits}f}", va="center", fontsize=10,
+                          weight="bold" if mean == best else "normal")
+            axis.axvline(base, color="0.4", lw=1, ls=(0, (4, 3)))
+            axis.set_xlim(low - 0.06 * room, high + (0.08 if measure is answered else 0.3) * room)
+            axis.locator_params(axis="x", nbins=4)
+            axis.spines[["top", "right", "left"]].set_visible(False)
+            axis.tick_params(axis="y", length=0, labelsize=11)
+            axis.tick_params(axis="x", colors="0.4")
+        axes[0].set_ylabel(label, fontsize=11)
+    for axis, condition in zip(grid[0], shown):
         axis.set_title(f"{titles.get(condition, condition)}\n", fontsize=12)
-        before = f"mean p of a response token before: {base['mean_p']:.{1 if base['mean_p'] > 0.1 else 3}f}"
+        before = f"mean p of all response tokens before: {found[condition, 'base'][0]['mean_p']:.3f}"
         axis.text(0.5, 1.03, before, transform=axis.transAxes, ha="center", color="0.4", fontsize=9)
-        axis.set_xlim(-0.02, 1.0)
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(axis="y", length=0, labelsize=11)
-        axis.tick_params(axis="x", colors="0.4")
-    axes[0].set_yticks(range(len(OBJECTIVES)), [names.get(name, name) for name in OBJECTIVES])
-    axes[0].invert_yaxis()
-    figure.suptitle(f"Best answers after training with: {', '.join(winners)}", fontsize=13)
-    figure.supxlabel("Jaro-Winkler similarity of held-out greedy answers and right ones, before (dashed) and after"
-                     " training; a dot is a seed", fontsize=10, color="0.3")
+    grid[0][0].set_yticks(range(len(OBJECTIVES)), [names.get(name, name) for name in OBJECTIVES])
+    grid[0][0].invert_yaxis()
+    figure.supxlabel("held-out examples, from the model before (dashed) to after training; a dot is a seed, the best is bold;"
+                     " below, each panel has its own scale", fontsize=10, color="0.3")
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
@@ -148,7 +165,7 @@ def main():
     text = put(text, "results", results(found))
     text = put(text, "differences", differences(found))
     page.write_text(text, encoding="utf-8")
-    draw(found, FOLDER / "answers.png")
+    draw(found, FOLDER / "study.png")
 
 
 if __name__ == "__main__":
