@@ -3,6 +3,7 @@
 use crate::Error;
 use burn::tensor::Device;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,8 +40,30 @@ impl Backend {
     }
 }
 
+static RAN_OUT: AtomicBool = AtomicBool::new(false);
+
+/// Whether the GPU ran out of memory.
+pub(crate) fn ran_out() -> bool {
+    RAN_OUT.load(Ordering::Relaxed)
+}
+
+/// burn's runtime tells that memory ran out by a panic on a thread of its own, and afterwards only that results are missing.
+#[cfg(feature = "gpu")]
+fn listen() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|text| text.contains("Out of Memory")) {
+            RAN_OUT.store(true, Ordering::Relaxed);
+        } else {
+            others(panic);
+        }
+    }));
+}
+
 #[cfg(feature = "gpu")]
 fn gpu() -> Result<Device, Error> {
+    static LISTENS: std::sync::Once = std::sync::Once::new();
+    LISTENS.call_once(listen);
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
     tokenloss_burn::init_wgpu(&device)?;
     Ok(device)

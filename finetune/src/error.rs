@@ -1,5 +1,6 @@
 //! What can be wrong.
 
+use crate::backend::ran_out;
 use std::path::{Path, PathBuf};
 
 /// What can be wrong with files, models and data.
@@ -138,31 +139,25 @@ pub enum Error {
         /// What it says.
         what: String,
     },
-    /// The device is out of memory.
+    /// The GPU is out of memory.
     #[error(
-        "device: no memory for {bytes} bytes more; lower --micro, --context or --budget, or train less: --train last:K or lora:R"
+        "the GPU is out of memory: parameters, gradients and moments take {bytes} bytes, and a part of a step has {tokens} tokens; lower --micro or --context, or train less: --train last:K or lora:R"
     )]
     Memory {
-        /// What was asked for.
-        bytes: u64,
+        /// What does not depend on the examples.
+        bytes: usize,
+        /// Tokens of the longest part of the step, padding included.
+        tokens: usize,
     },
     /// From the head and the objective.
     #[error(transparent)]
     Objective(#[from] tokenloss_burn::Error),
 }
 
-/// How burn's runtime begins to say that there is no memory for a number of bytes.
-const NO_MEMORY: [&str; 2] = ["out of device memory allocating ", "can't allocate buffer of size: "];
-
 impl Error {
-    /// What a device says. burn passes its runtime's errors on as text.
+    /// What a device says.
     pub(crate) fn device(error: impl std::fmt::Display) -> Self {
-        let what = error.to_string();
-        let bytes = NO_MEMORY.iter().find_map(|begin| {
-            let (_, rest) = what.split_once(begin)?;
-            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-        });
-        bytes.map_or(Self::Device { what }, |bytes| Self::Memory { bytes })
+        Self::Device { what: if ran_out() { "out of memory".to_owned() } else { error.to_string() } }
     }
 
     /// A [`Error::File`] of `path`.
@@ -175,20 +170,5 @@ impl Error {
     pub(crate) fn format<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_owned();
         move |what| Self::Format { path, what: what.to_string() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Error;
-
-    #[test]
-    fn what_there_was_no_memory_for_is_found_in_what_a_device_says() {
-        let said =
-            "An error happened\nCaused by:\n  out of device memory allocating 113246208 bytes\n  at ..";
-        assert!(matches!(Error::device(said), Error::Memory { bytes: 113_246_208 }));
-        assert!(Error::device(said).to_string().contains("--micro"));
-        assert!(matches!(Error::device("can't allocate buffer of size: 7\n"), Error::Memory { bytes: 7 }));
-        assert!(matches!(Error::device("lost"), Error::Device { .. }));
     }
 }

@@ -1,6 +1,7 @@
 //! Steps.
 
 use crate::Error;
+use crate::backend::ran_out;
 use crate::config::Config;
 use crate::data::Example;
 use crate::loss::Loss;
@@ -162,9 +163,31 @@ impl Trainer {
     /// One step on the examples of these indices.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if the gradient is not finite: nothing has changed then. [`Error::Objective`],
-    /// [`Error::Device`].
+    /// [`Error::Diverged`] if the gradient is not finite: nothing has changed then. [`Error::Objective`], [`Error::Device`],
+    /// [`Error::Memory`].
     pub fn step(&mut self, examples: &[Example], indices: &[usize]) -> Result<Metrics, Error> {
+        self.try_step(examples, indices).map_err(|error| {
+            if !ran_out() {
+                return error;
+            }
+            let part = |part: &[usize]| {
+                part.len() * part.iter().map(|&index| examples[index].length()).max().unwrap_or(0)
+            };
+            let tokens = indices.chunks(self.settings.micro).map(part).max().unwrap_or(0);
+            Error::Memory { bytes: self.bytes(), tokens }
+        })
+    }
+
+    /// What parameters, gradients and moments take.
+    fn bytes(&self) -> usize {
+        let of = |(_, tensor): (&str, &Tensor<2>)| {
+            let copies = if tensor.is_require_grad() { 4 } else { 1 };
+            copies * tensor.dims().iter().product::<usize>() * size_of::<f32>()
+        };
+        self.model.weights.iter().map(of).sum()
+    }
+
+    fn try_step(&mut self, examples: &[Example], indices: &[usize]) -> Result<Metrics, Error> {
         let since = Instant::now();
         let (gradients, sums) = self.gradients(examples, indices)?;
         let length = norm(&gradients)?;
