@@ -1,7 +1,7 @@
 //! A device of our own, and host slices.
 
-use crate::dispatch::ready;
 use crate::kernels::Scale;
+use crate::scope::guarded;
 use crate::{
     CooperativeMatrix, Data, GpuError, Gradient, Job, Kernels, MapBindings, MaskBinding, PushBackJob,
     SummariseJob, Variant, words,
@@ -193,26 +193,16 @@ impl Gpu {
         }
     }
 
-    /// Turns what wgpu reports on the side into errors. Without a scope it would end the process.
+    /// [`guarded`], unless the device is lost.
     pub(crate) fn guarded<T>(
         &self,
         bytes: u64,
         work: impl FnOnce() -> Result<T, GpuError>,
     ) -> Result<T, GpuError> {
         self.check_lost()?;
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let result = work();
-        let reported = [internal.pop(), memory.pop()].map(ready);
-        let mut reported = reported.into_iter().chain([ready(validation.pop())]).flatten().flatten();
-        let first = reported.next();
+        let result = guarded(&self.device, bytes, work);
         self.check_lost()?;
-        match first {
-            None => result,
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { bytes }),
-            Some(other) => Err(GpuError::Internal { reason: other.to_string() }),
-        }
+        result
     }
 
     pub(crate) fn submit_and_wait(&self, encoder: wgpu::CommandEncoder) -> Result<(), GpuError> {

@@ -74,6 +74,7 @@ mod linear;
 mod map;
 mod pair;
 mod plan;
+mod scope;
 #[cfg(feature = "device")]
 mod time;
 mod variant;
@@ -93,6 +94,7 @@ pub use linear::{
 pub use map::{MapBindings, MaskBinding};
 pub use pair::{PairJob, TeacherData};
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
+pub use scope::guarded;
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;

@@ -15,13 +15,12 @@ use burn::backend::wgpu::{
 use burn::backend::{CubeDevice, DispatchDevice, TensorMetadata, get_or_init_device_settings};
 use burn::cubecl::wgpu::WgpuServer;
 use burn::tensor::{DType, Device, FloatDType, IntDType, Scalar, Shape, Slice};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use tokenloss_core::{Dtype, LogitMap, Reduction, RowMap};
 use tokenloss_wgpu::shaders::{RECORD_WORDS, TOTALS_WORDS};
 use tokenloss_wgpu::{
     Data, GpuError, Gradient, Job, Kernels, LinearBuffers, LinearData, LinearJob, MapBindings, Variant,
+    guarded,
 };
 use wgpu::BufferBinding;
 
@@ -58,9 +57,8 @@ pub fn share_wgpu(device: &Device, setup: &WgpuSetup) -> Result<(), Error> {
 }
 
 fn register(device: CubeDevice, setup: &WgpuSetup) -> Result<(), Error> {
-    let kernels = Kernels::with_variant(&setup.device, Variant::Subgroups)
-        .or_else(|_| Kernels::new(&setup.device))
-        .map_err(Error::Gpu)?;
+    let variant = Variant::best(setup.device.features(), &setup.device.adapter_info());
+    let kernels = Kernels::with_variant(&setup.device, variant).map_err(Error::Gpu)?;
     let shared = Shared { device: setup.device.clone(), queue: setup.queue.clone(), kernels };
     let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
     devices.retain(|(known, _)| *known != device);
@@ -112,7 +110,7 @@ struct Bound {
 impl Bound {
     fn new(tensor: &CubeTensor) -> Result<Self, Error> {
         let managed = tensor.client.get_resource::<WgpuServer<AutoCompiler>>(tensor.handle.clone());
-        let managed = managed.map_err(internal)?;
+        let managed = managed.map_err(|error| Error::Gpu(internal(error)))?;
         Ok(Self { resource: managed.resource().clone(), _held: Box::new(managed) })
     }
 
@@ -122,8 +120,8 @@ impl Bound {
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::Gpu(GpuError::Internal { reason: error.to_string() })
+fn internal(error: impl std::fmt::Display) -> GpuError {
+    GpuError::Internal { reason: error.to_string() }
 }
 
 impl Shared {
@@ -133,31 +131,14 @@ impl Shared {
         like: &CubeTensor,
         record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<(), GpuError>,
     ) -> Result<(), Error> {
-        // Without a scope, what wgpu reports on the side would end the process.
-        let scopes =
-            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
-                .map(|filter| self.device.push_error_scope(filter));
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let done = record(&mut encoder).map_err(Error::Gpu).and_then(|()| {
+        let done = guarded(&self.device, 0, || {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            record(&mut encoder)?;
             like.client.flush().map_err(internal)?;
             self.queue.submit([encoder.finish()]);
             Ok(())
         });
-        let reported: Vec<_> =
-            scopes.into_iter().rev().filter_map(|scope| ready(scope.pop()).flatten()).collect();
-        match reported.into_iter().next() {
-            None => done,
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::Gpu(GpuError::OutOfMemory { bytes: 0 })),
-            Some(other) => Err(internal(other)),
-        }
-    }
-}
-
-/// Error scopes are known at once where wgpu runs natively.
-fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
+        done.map_err(Error::Gpu)
     }
 }
 
