@@ -1,6 +1,6 @@
 // One class of two rows, the student's and the teacher's; four classes at once. The twin of core/src/divergence.rs and
-// core/src/number.rs: same names, same order of operations. It differs where WGSL does: infinity cannot be relied on in
-// arithmetic, so a class that one row masks lies FAR_APART.
+// core/src/number.rs: same names, and the same order of operations as there from two logarithms, since no shares are kept
+// here. It differs where WGSL does: infinity cannot be relied on in arithmetic, so a class that one row masks lies FAR_APART.
 
 // What the logarithms of two probabilities differ by where one of them is 0.
 const FAR_APART = 1e38;
@@ -97,6 +97,21 @@ fn entry_q(entry: Entry) -> vec4<f32> {
 // p - q
 fn entry_difference(entry: Entry) -> vec4<f32> {
   return entry.greater * entry_pick(entry, entry.ratio.exp_m1, -entry.ratio.exp_m1);
+}
+
+// p (log p - log q), 0 where the student masks the class.
+fn entry_p_log_ratio(entry: Entry) -> vec4<f32> {
+  return entry.greater * entry_pick(entry, entry.ratio.x_exp, -entry.ratio.x);
+}
+
+// p (log p - log q) + q - p
+fn entry_student_gap(entry: Entry) -> vec4<f32> {
+  return entry.greater * entry_pick(entry, entry.ratio.gap_at_x, entry.ratio.gap_at_0);
+}
+
+// q (log q - log p) + p - q
+fn entry_teacher_gap(entry: Entry) -> vec4<f32> {
+  return entry.greater * entry_pick(entry, entry.ratio.gap_at_0, entry.ratio.gap_at_x);
 }
 
 // student p + teacher q, of two weights that add up to 1.

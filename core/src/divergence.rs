@@ -79,15 +79,21 @@ pub trait Visitor {
 /// One class, seen from both rows.
 ///
 /// The two probabilities are the greater of them and the ratio of the lesser to it, which is the exponential of a number of at
-/// most 0: nothing overflows, and their difference has no cancellation.
+/// most 0: nothing overflows, and their difference has no cancellation. What is not used is not computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry<N> {
     /// `max(p, q)`
     pub greater: N,
     /// `log p - log q`. Where both are 0 this is anything.
     pub log_ratio: N,
-    /// `min(p, q) / max(p, q)` as the exponential of `-|log p - log q|`; 1 where both are 0.
+    /// `min(p, q) / max(p, q)` as the exponential of `-|log p - log q|`; where both are 0 this is anything.
     pub ratio: Exp<N>,
+    p: N,
+    q: N,
+    difference: N,
+    p_log_ratio: N,
+    student_gap: N,
+    teacher_gap: N,
 }
 
 pub use crate::number::Exp;
@@ -100,7 +106,54 @@ impl<N: Number> Entry<N> {
         let greater = log_greater.exp_of();
         // Where no row has any mass, -infinity less -infinity is NaN.
         let log_less = greater.gate(-log_ratio.larger(-log_ratio));
-        Self { greater, log_ratio, ratio: log_less.exp_and_gaps() }
+        let ratio = log_less.exp_and_gaps();
+        let pick = |p_is_less, otherwise| greater * log_ratio.pick(p_is_less, otherwise);
+        let one = greater.like(1.0);
+        Self {
+            greater,
+            log_ratio,
+            p: pick(ratio.exp, one),
+            q: pick(one, ratio.exp),
+            difference: pick(ratio.exp_m1, -ratio.exp_m1),
+            p_log_ratio: pick(ratio.x_exp, -ratio.x),
+            student_gap: pick(ratio.gap_at_x, ratio.gap_at_0),
+            teacher_gap: pick(ratio.gap_at_0, ratio.gap_at_x),
+            ratio,
+        }
+    }
+
+    /// From both probabilities and `log p - log q`, for who has computed them anyway: no exponential
+    /// is taken for the numbers that this has a method for.
+    ///
+    /// ```
+    /// use tokenloss_core::divergence::Entry;
+    /// let (p, q) = (0.2f64, 0.5f64);
+    /// let (known, new) = (Entry::of_known(p, q, (p / q).ln()), Entry::new(q.ln(), (p / q).ln()));
+    /// assert!((known.difference() - new.difference()).abs() < 1e-15 && (known.q() - new.q()).abs() < 1e-15);
+    /// ```
+    #[inline(always)]
+    pub fn of_known(p: N, q: N, log_ratio: N) -> Self {
+        let greater = log_ratio.pick(q, p);
+        let log_less = greater.gate(-log_ratio.larger(-log_ratio));
+        // Up to a factor of e between them by what the exponential is apart from its tangent; beyond, little cancels.
+        let square = log_ratio * log_ratio;
+        let near = |near, far| (square - p.like(1.0)).pick(near, far);
+        let gap = log_ratio.exp_gap();
+        let exp_m1 = log_ratio + gap;
+        let difference = near(q * exp_m1, p - q);
+        // 0 where the log-ratio may be infinite.
+        let (p_log_ratio, q_log_ratio) = (p * p.gate(log_ratio), q * q.gate(log_ratio));
+        Self {
+            greater,
+            log_ratio,
+            ratio: log_less.exp_and_gaps(),
+            p,
+            q,
+            difference,
+            p_log_ratio,
+            student_gap: near(q * (log_ratio * exp_m1 - gap), p_log_ratio - difference),
+            teacher_gap: near(q * gap, difference - q_log_ratio),
+        }
     }
 
     /// One of two numbers, by which of the rows gives the class less.
@@ -120,19 +173,37 @@ impl<N: Number> Entry<N> {
     /// The student's probability.
     #[inline(always)]
     pub fn p(&self) -> N {
-        self.greater * self.pick(self.ratio.exp, self.one())
+        self.p
     }
 
     /// The teacher's probability.
     #[inline(always)]
     pub fn q(&self) -> N {
-        self.greater * self.pick(self.one(), self.ratio.exp)
+        self.q
     }
 
     /// `p - q`
     #[inline(always)]
     pub fn difference(&self) -> N {
-        self.greater * self.pick(self.ratio.exp_m1, -self.ratio.exp_m1)
+        self.difference
+    }
+
+    /// `p (log p - log q)`, 0 where the student masks the class and infinite where the teacher alone does.
+    #[inline(always)]
+    pub fn p_log_ratio(&self) -> N {
+        self.p_log_ratio
+    }
+
+    /// `p (log p - log q) + q - p`, at least 0.
+    #[inline(always)]
+    pub fn student_gap(&self) -> N {
+        self.student_gap
+    }
+
+    /// `q (log q - log p) + p - q`, at least 0.
+    #[inline(always)]
+    pub fn teacher_gap(&self) -> N {
+        self.teacher_gap
     }
 
     /// 1

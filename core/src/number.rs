@@ -28,6 +28,9 @@ pub trait Number:
     /// `exp` of a number of at most 0, and what it is apart from its tangents.
     fn exp_and_gaps(self) -> Exp<Self>;
 
+    /// `e^x - 1 - x` for x from -1 to 1, to full relative accuracy; anything elsewhere.
+    fn exp_gap(self) -> Self;
+
     /// `x - ln(1 + x)` for x from -1 to 0, to full relative accuracy: how far the logarithm lies below its tangent. `1 + x` is
     /// what the caller knows it to be, which near x = -1 is more than a sum gives.
     fn ln_gap(self, one_plus: Self) -> Self;
@@ -81,13 +84,18 @@ impl<T: Float> Number for T {
         let (x, exp, exp_m1) = (self, self.exp(), self.exp_m1());
         let x_exp = if exp == T::zero() { T::zero() } else { x * exp };
         let (gap_at_0, gap_at_x) = if x > -half::<T>() {
-            // sum over k from 2 of x^k / k!
-            let gap = series(|k, term| term * x / of(k + 2), x * x * half());
+            let gap = x.exp_gap();
             (gap, x * exp_m1 - gap)
         } else {
             (exp_m1 - x, x_exp - exp_m1)
         };
         Exp { x, exp, exp_m1, x_exp, gap_at_0, gap_at_x }
+    }
+
+    fn exp_gap(self) -> Self {
+        let x = self;
+        // sum over k from 2 of x^k / k!
+        series(|k, term| term * x / of(k + 2), x * x * half())
     }
 
     fn ln_gap(self, one_plus: Self) -> Self {
@@ -109,7 +117,7 @@ fn of<T: Float>(k: u8) -> T {
     T::from(k).unwrap_or_else(T::nan)
 }
 
-/// A sum whose terms shrink by a half or more, by its first term and the next ones.
+/// A sum whose terms shrink, by its first term and the next ones.
 fn series<T: Float>(mut next: impl FnMut(u8, T) -> T, first: T) -> T {
     let (mut sum, mut term) = (first, first);
     for k in 1..64 {

@@ -104,7 +104,7 @@ pub(crate) fn narrow(x: f64) -> f32 {
 }
 
 /// A factor of shares, 0 where it is no normal number: see [`LOWEST`].
-fn factor(x: f64) -> f32 {
+pub(crate) fn factor(x: f64) -> f32 {
     let x = narrow(x);
     if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x }
 }

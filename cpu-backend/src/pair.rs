@@ -4,10 +4,11 @@ mod gradient;
 mod sums;
 
 use crate::Cpu;
-use crate::entries::{Frame, Kept};
+use crate::entries::{Frame, Shares};
 use crate::evaluate::{STREAM_BYTES, fault, settle};
 use crate::gradient::{Fill, Row};
 use crate::level::Level;
+use crate::row::{Kept, Scratch, Summarise, Wanted};
 use crate::rows::each_row;
 use crate::simd::Lanes;
 use crate::widen::{as_f32, room, wide, widen};
@@ -20,14 +21,32 @@ use tokenloss_core::{
     RowObjective, RowStats, RowSummary, Teacher, Totals, check_unmapped,
 };
 
-/// What a thread keeps from pair to pair, `[vocab]` each.
+/// What a thread keeps from pair to pair.
 #[derive(Default)]
 struct PairScratch {
+    /// `[vocab]`, both rows as `f32`s.
     student: Vec<f32>,
     teacher: Vec<f32>,
+    /// `[vocab]`, the objective's gradient.
     base: Vec<f32>,
-    pulls: Vec<f32>,
-    probabilities: Vec<f32>,
+    left: Left,
+}
+
+/// What the summaries leave.
+#[derive(Default)]
+struct Left {
+    student: Scratch,
+    teacher: Scratch,
+    /// At a temperature that is not 1.
+    tempered: Kept,
+}
+
+impl Left {
+    /// Of both rows at the temperature.
+    fn shares(&mut self, temperature: f32, vocab: usize) -> [Shares<'_>; 2] {
+        let student = if temperature == 1.0 { &mut self.student.kept } else { &mut self.tempered };
+        [student.of_row(vocab), self.teacher.kept.of_row(vocab)]
+    }
 }
 
 thread_local! {
@@ -50,10 +69,10 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
     /// Forward only.
     fn read<L: Lanes, U: Element>(&self, row: usize, z: &[L], u: &[U]) -> Result<PairVerdict, Error> {
         let Some(target) = self.batch.target(row) else { return Ok(PairVerdict::ignored()) };
-        PAIR.with_borrow_mut(|PairScratch { student, teacher, .. }| {
+        PAIR.with_borrow_mut(|PairScratch { student, teacher, left, .. }| {
             let (z, u) = (wide(self.level, z, student), wide(self.level, u, teacher));
-            let (summary, frame) = self.summaries(row, target, z, u)?;
-            Ok(self.verdict(row, summary, self.sums(row, &frame, z, u, None)?))
+            let (summary, frame) = self.summaries(row, target, z, u, false, left)?;
+            Ok(self.verdict(row, summary, self.sums(row, &frame, z, u, false, left)?))
         })
     }
 
@@ -63,7 +82,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
             self.level.run(Fill { row: io, value: 0.0, stream: self.stream });
             return Ok(PairVerdict::ignored());
         };
-        PAIR.with_borrow_mut(|PairScratch { student, teacher, base, pulls, probabilities }| {
+        PAIR.with_borrow_mut(|PairScratch { student, teacher, base, left }| {
             let u = wide(self.level, u, teacher);
             let (z, out) = match io {
                 Row::Into(z, out) => (Some(wide(self.level, z, student)), out),
@@ -75,7 +94,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
                 }
             };
             let mut student = Student { z, out };
-            let verdict = self.push_back(row, target, &mut student, u, base, [pulls, probabilities]);
+            let verdict = self.push_back(row, target, &mut student, u, base, left);
             if verdict.is_err() {
                 student.out.fill(L::from_f32(f32::NAN));
             }
@@ -90,20 +109,20 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         student: &mut Student<'_, L>,
         u: &[f32],
         base: &mut Vec<f32>,
-        [pulls, probabilities]: [&mut Vec<f32>; 2],
+        left: &mut Left,
     ) -> Result<PairVerdict, Error> {
         let (level, vocab) = (self.level, u.len());
-        let (summary, frame) = self.summaries(row, target, student.z(), u)?;
+        let (summary, frame) = self.summaries(row, target, student.z(), u, true, left)?;
         // What a gradient is made of does not depend on the sums.
         let before = self.verdict(row, summary, EntrySums::default());
         let (partials, factor) = (before.judged.partials.scaled(self.scale), before.factor * self.scale);
         let gradient = Gradient::new(level, self.distillation, &frame, &summary, partials, factor);
         let z = student.z();
-        let base = gradient.base(z, Some(target), || room(base, vocab));
-        let (pulls, probabilities) = (room(pulls, vocab), room(probabilities, vocab));
-        let kept = Some(Kept { pulls: &mut *pulls, probabilities: &mut *probabilities });
-        let sums = self.sums(row, &frame, z, u, kept)?;
+        let base = gradient.base(z, Some(target), Some(&left.student.kept), || room(base, vocab));
+        let sums = self.sums(row, &frame, z, u, true, left)?;
         let at_target = gradient.at_target(self.distillation.divergence(), &sums, z[target], u[target]);
+        let [probabilities, pulls] =
+            left.shares(self.distillation.temperature(), vocab).map(|kept| &*kept.shares);
         gradient.write(&sums, Terms { pulls, probabilities, base }, student.out, self.stream);
         if let Some(at_target) = at_target {
             student.out[target] = L::from_f32(at_target);
@@ -111,35 +130,50 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> Pass<'_, O, D> {
         Ok(self.verdict(row, summary, sums))
     }
 
-    /// Both rows, summarised.
+    /// Both rows, summarised. For a gradient the student's shares at temperature 1 are left, too.
     fn summaries(
         &self,
         row: usize,
         target: usize,
         z: &[f32],
         u: &[f32],
-    ) -> Result<(RowSummary<f64>, Frame<f32>), Error> {
+        has_gradient: bool,
+        left: &mut Left,
+    ) -> Result<(RowSummary<f64>, Frame), Error> {
         let (level, temperature) = (self.level, self.distillation.temperature());
+        let plain = temperature == 1.0;
         let valid = |logits: &[f32], stats: RowStats<f64>| {
             if stats.is_valid() { Ok(stats) } else { Err(fault(row, logits, |_, z| z)) }
         };
-        let known = valid(z, stats(level, z, self.detail))?;
-        let teacher = valid(u, tempered(level, u, temperature)).map_err(Error::of_teacher)?;
-        let student = if temperature == 1.0 { known } else { valid(z, tempered(level, z, temperature))? };
+        let wanted = Wanted { detail: self.detail, shares: plain || has_gradient };
+        let summarise = |logits, wanted, scratch| level.run(Summarise { logits, scratch, wanted, map: None });
+        let known = valid(z, summarise(z, wanted, &mut left.student))?;
+        let teacher = if plain {
+            summarise(u, Wanted { detail: Detail::Target, shares: true }, &mut left.teacher)
+        } else {
+            tempered(level, u, temperature, Some(&mut left.teacher.kept))
+        };
+        let teacher = valid(u, teacher).map_err(Error::of_teacher)?;
+        let student =
+            if plain { known } else { valid(z, tempered(level, z, temperature, Some(&mut left.tempered)))? };
         let [student, teacher] = [student, teacher].map(|stats| normaliser(&stats, temperature));
         Ok((RowSummary::new(known, f64::from(z[target])), Frame::new(temperature, student, teacher)))
     }
 
-    /// The divergence's sums, and where they are infinite an error.
+    /// The divergence's sums, and where they are infinite an error. Of the shares that are left, probabilities and pulls are made
+    /// if these are to be kept.
     fn sums(
         &self,
         row: usize,
-        frame: &Frame<f32>,
+        frame: &Frame,
         z: &[f32],
         u: &[f32],
-        kept: Option<Kept<'_>>,
+        keep: bool,
+        left: &mut Left,
     ) -> Result<EntrySums<f64>, Error> {
-        let sums = self.distillation.divergence().visit(Summing { level: self.level, frame, z, u, kept });
+        let shares = left.shares(self.distillation.temperature(), z.len());
+        let sums =
+            self.distillation.divergence().visit(Summing { level: self.level, frame, z, u, shares, keep });
         sums.map_err(|column| Error::Support { row, column, student: z[column], teacher: u[column] })
     }
 

@@ -5,9 +5,11 @@
 //! [`RowStats::merge`] in `f64`. The [gradient](crate::gradient) is then made of what was kept: one exponential per
 //! logit, and one sweep over memory in each direction.
 
+use crate::entries::Shares;
 use crate::exp::exp;
 use crate::link::Mapped;
 use crate::simd::{Kernel, Lanes, Simd};
+use crate::widen::room;
 use core::cell::RefCell;
 use core::ops::Range;
 use tokenloss_core::{Detail, RowStats};
@@ -45,6 +47,20 @@ impl Kept {
     /// Logits in a block, at most [`BLOCK`].
     pub(crate) fn block(&self) -> usize {
         self.block
+    }
+
+    /// What an unmapped row of so many classes, at any temperature, has left.
+    pub(crate) fn of_row(&mut self, vocab: usize) -> Shares<'_> {
+        debug_assert_eq!(self.block, BLOCK, "a mapped row");
+        Shares { shares: &mut self.shares[..vocab], maxima: &self.maxima }
+    }
+
+    /// Room for the shares of such a row, all taken off the same maximum.
+    pub(crate) fn room(&mut self, vocab: usize, max: f64) -> &mut [f32] {
+        self.block = BLOCK;
+        self.maxima.clear();
+        self.maxima.resize(vocab.div_ceil(BLOCK), max);
+        room(&mut self.shares, vocab)
     }
 
     /// Block by block of the row.

@@ -35,8 +35,8 @@ use tokenloss_core::{Listed, MAX_PARAMETERS, for_each_objective};
 /// ```
 ///
 /// An `Entry` is four classes at once: `greater` and `log_ratio` are of type `vec4<f32>`, as `value` and `pull` of
-/// `EntryEval` are, and so are the fields of `ratio`, which is as `Exp` is in Rust. Use `pick`, `entry_pick`, `entry_p`, `entry_q`,
-/// `entry_difference`, `entry_mixture`, `exp_and_gaps` and `ln_gap` (from `entry.wgsl`), and no branch on values. A class that
+/// `EntryEval` are, and so are the fields of `ratio`, which is as `Exp` is in Rust. Use `pick`, `exp_and_gaps`, `ln_gap` and the
+/// methods of Rust's `Entry` as functions whose names begin with `entry_` (all from `entry.wgsl`), and no branch on values. A class that
 /// one row masks has a log-ratio of 1e38 or -1e38; a value of more than 1e18 times the greater probability is infinite there.
 pub trait ShaderDivergence {
     /// The WGSL function's name.

@@ -12,7 +12,7 @@ use crate::Number;
 /// [`Error::Support`](crate::Error::Support).
 ///
 /// **Numerics.** A class counts as `q_j log(q_j / p_j) + p_j - q_j`, at least 0 each and without cancellation where the rows
-/// are nearly the same; the terms that are added sum up to 0. The pull is the difference itself, from `exp_m1`. The pulls of all
+/// are nearly the same; the terms that are added sum up to 0. The pull is the difference itself. The pulls of all
 /// classes add up to 0; what is measured of their sum all the same is what the normalisers are off by, and it is taken off like
 /// any other divergence's: so the gradient is good to a unit in the last place of `f32` also between rows that differ by 1e-5.
 ///
@@ -32,8 +32,6 @@ pub struct ForwardKl {}
 impl Divergence for ForwardKl {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let ratio = &entry.ratio;
-        let value = entry.greater * entry.pick(ratio.gap_at_0, ratio.gap_at_x);
-        EntryEval { value, pull: entry.difference() }
+        EntryEval { value: entry.teacher_gap(), pull: entry.difference() }
     }
 }

@@ -30,10 +30,6 @@ pub struct ReverseKl {}
 impl Divergence for ReverseKl {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let ratio = &entry.ratio;
-        EntryEval {
-            value: entry.greater * entry.pick(ratio.gap_at_x, ratio.gap_at_0),
-            pull: entry.greater * entry.pick(ratio.x_exp, -ratio.x),
-        }
+        EntryEval { value: entry.student_gap(), pull: entry.p_log_ratio() }
     }
 }

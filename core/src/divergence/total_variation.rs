@@ -10,7 +10,7 @@ use crate::Number;
 ///
 /// **Domain.** From 0 to 1, whatever is masked. It has a kink where `p_j = q_j`; the gradient there is that of `sign(0) = 0`.
 ///
-/// **Numerics.** Differences come from `exp_m1` and not from a subtraction of probabilities.
+/// **Numerics.** Differences of what is nearly the same are not those of two probabilities.
 ///
 /// ```
 /// use tokenloss_core::divergence::{Divergence, Entry, TotalVariation};
@@ -27,12 +27,12 @@ pub struct TotalVariation {}
 impl Divergence for TotalVariation {
     #[inline(always)]
     fn of_entry<N: Number>(&self, entry: &Entry<N>) -> EntryEval<N> {
-        let half = entry.greater.like(0.5) * entry.greater;
-        let zero = entry.greater.like(0.0);
-        let p_is_not_less = (-entry.log_ratio).pick(half, zero);
+        let half = entry.one().like(0.5);
+        let (of_difference, of_p) = (half * entry.difference(), half * entry.p());
+        let p_is_not_less = (-entry.log_ratio).pick(of_p, half.like(0.0));
         EntryEval {
-            value: -half * entry.ratio.exp_m1,
-            pull: entry.pick(-(half * entry.ratio.exp), p_is_not_less),
+            value: entry.pick(-of_difference, of_difference),
+            pull: entry.pick(-of_p, p_is_not_less),
         }
     }
 }

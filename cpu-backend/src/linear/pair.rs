@@ -9,10 +9,10 @@ use super::plan::{BLOCK, Costs, Side};
 use super::teacher::TeacherTile;
 use super::{Chunk, Live, Plan, clear, is_pushed_back, mark, valid_rows};
 use crate::Cpu;
-use crate::entries::{Frame, Kept};
+use crate::entries::Frame;
 use crate::gradient::{Fill, Row};
 use crate::level::Level;
-use crate::pair::{Gradient, Summing, Terms, normaliser, tempered};
+use crate::pair::{Gradient, Summing, Terms, normaliser, stats, tempered};
 use core::ops::Range;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{
@@ -69,7 +69,7 @@ impl SumPart {
 /// What is known of a row once its pair is judged, beside the verdict.
 #[derive(Clone, Copy)]
 struct Known {
-    frame: Frame<f32>,
+    frame: Frame,
     absolute: f64,
 }
 
@@ -164,7 +164,7 @@ impl<O: RowObjective + Sync, D: Divergence + Sync> EvaluateLinearPair<O, D> for 
 }
 
 /// Both rows' summaries, as far as what follows needs them.
-type Summarised = Result<(RowSummary<f64>, Frame<f32>), Error>;
+type Summarised = Result<(RowSummary<f64>, Frame), Error>;
 
 /// The work of one call.
 struct Call<'a, O, D, E, U> {
@@ -254,14 +254,18 @@ impl<O: RowObjective + Sync, D: Divergence + Sync, E: Element, U: Element> Call<
             let width = block.len();
             let both = student.chunks_exact(width).zip(teacher.chunks_exact(width));
             for ((part, (z, u)), &row) in parts.iter_mut().zip(both).zip(rows) {
-                let of_teacher = tempered(level, u, temperature);
+                let of_teacher = if temperature == 1.0 {
+                    stats(level, u, Detail::Target)
+                } else {
+                    tempered(level, u, temperature, None)
+                };
                 let fault = fault_of(&of_teacher, u, block.start);
                 *part = PairPart {
                     student: part_of(level, linear, row, &block, z, detail),
                     tempered: if temperature == 1.0 {
                         RowStats::empty()
                     } else {
-                        tempered(level, z, temperature)
+                        tempered(level, z, temperature, None)
                     },
                     teacher: RowPart { stats: of_teacher, target_logit: None, fault },
                 };
@@ -292,20 +296,19 @@ impl<O: RowObjective + Sync, D: Divergence + Sync, E: Element, U: Element> Call<
         self.student.for_each_block(columns, beside, |block, student, (teacher, sums)| {
             let width = block.len();
             let both = student.chunks_exact(width).zip(teacher.chunks_exact(width));
-            let [mut pulls, mut probabilities] = [[0.0; BLOCK]; 2];
+            let [mut of_student, mut of_teacher] = [[0.0; BLOCK]; 2];
             for ((sum, (z, u)), row) in sums.iter_mut().zip(both).zip(rows) {
                 *sum = SumPart::default();
                 let Ok((_, frame)) = row else { continue };
-                let kept = with_absolute.then_some(Kept {
-                    pulls: &mut pulls[..width],
-                    probabilities: &mut probabilities[..width],
-                });
-                match distillation.divergence().visit(Summing { level, frame, z, u, kept }) {
+                let rooms = [&mut of_student[..width], &mut of_teacher[..width]];
+                let shares = frame.shares(level, [z, u], rooms);
+                let keep = with_absolute;
+                match distillation.divergence().visit(Summing { level, frame, z, u, shares, keep }) {
                     Ok(sums) => sum.sums = sums,
                     Err(column) => sum.infinite = Some((block.start + column, z[column], u[column])),
                 }
                 if with_absolute {
-                    sum.absolute = pulls[..width].iter().map(|pull| f64::from(pull.abs())).sum();
+                    sum.absolute = of_teacher[..width].iter().map(|pull| f64::from(pull.abs())).sum();
                 }
             }
         });
@@ -366,12 +369,12 @@ impl<O: RowObjective + Sync, D: Divergence + Sync, E: Element, U: Element> Call<
             let target = target_in(linear, live.row, block);
             let factor = verdict.factor * scale;
             let gradient = Gradient::new(level, distillation, frame, &live.summary, live.partials, factor);
-            let [mut pulls, mut probabilities, mut room] = [[0.0; BLOCK]; 3];
-            let (pulls, probabilities) = (&mut pulls[..width], &mut probabilities[..width]);
-            let base = gradient.base(z, target, || &mut room[..width]);
-            let kept = Some(Kept { pulls: &mut *pulls, probabilities: &mut *probabilities });
+            let [mut of_student, mut of_teacher, mut room] = [[0.0; BLOCK]; 3];
+            let (probabilities, pulls) = (&mut of_student[..width], &mut of_teacher[..width]);
+            let base = gradient.base(z, target, None, || &mut room[..width]);
+            let shares = frame.shares(level, [z, u], [&mut *probabilities, &mut *pulls]);
             // The sums of a part are not needed: those of the row are known.
-            let _ = divergence.visit(Summing { level, frame, z, u, kept });
+            let _ = divergence.visit(Summing { level, frame, z, u, shares, keep: true });
             let at_target = target.and_then(|target| {
                 let d = gradient.at_target(divergence, &verdict.sums, z[target], u[target])?;
                 Some((target, d))

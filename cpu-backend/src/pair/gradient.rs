@@ -3,6 +3,7 @@
 use crate::entries::{Combine, Factors, Frame};
 use crate::gradient::{PushBack, Row, narrow};
 use crate::level::Level;
+use crate::row::Kept;
 use crate::simd::Lanes;
 use tokenloss_core::divergence::{Distillation, Divergence, EntrySums};
 use tokenloss_core::{RowPartials, RowSummary};
@@ -22,7 +23,7 @@ enum Joined {
 #[derive(Clone, Copy)]
 pub(crate) struct Gradient<'a> {
     level: Level,
-    frame: &'a Frame<f32>,
+    frame: &'a Frame,
     summary: &'a RowSummary<f64>,
     partials: RowPartials<f64>,
     factor: f64,
@@ -42,7 +43,7 @@ impl<'a> Gradient<'a> {
     pub(crate) fn new<D>(
         level: Level,
         distillation: &Distillation<D>,
-        frame: &'a Frame<f32>,
+        frame: &'a Frame,
         summary: &'a RowSummary<f64>,
         partials: RowPartials<f64>,
         factor: f64,
@@ -57,11 +58,12 @@ impl<'a> Gradient<'a> {
         Self { level, frame, summary, partials, factor, joined }
     }
 
-    /// The objective's gradient of these logits in `room`, where it has a sweep of its own.
+    /// The objective's gradient of these logits in `room`, where it has a sweep of its own; from what their summary kept, if it did.
     pub(crate) fn base<'r>(
         &self,
         z: &[f32],
         target: Option<usize>,
+        kept: Option<&Kept>,
         room: impl FnOnce() -> &'r mut [f32],
     ) -> Option<&'r [f32]> {
         if self.joined != Joined::Base {
@@ -70,7 +72,7 @@ impl<'a> Gradient<'a> {
         let base = room();
         base.copy_from_slice(z);
         let (row, summary, partials) = (Row::InPlace(&mut *base), self.summary, self.partials);
-        self.level.run(PushBack { row, target, summary, partials, map: None, kept: None, stream: false });
+        self.level.run(PushBack { row, target, summary, partials, map: None, kept, stream: false });
         Some(base)
     }
 
@@ -98,7 +100,7 @@ impl<'a> Gradient<'a> {
             return None;
         }
         let entry = self.frame.entry(z, u);
-        let (pull, p) = (f64::from(divergence.of_entry(&entry).pull), f64::from(entry.p()));
+        let (pull, p) = (divergence.of_entry(&entry).pull, entry.p());
         let of_objective = self.partials.target_gradient(self.summary);
         Some(narrow(self.factor * (pull - p * sums.pull) + of_objective))
     }

@@ -1,8 +1,8 @@
 //! What is known of two rows, or of a part of them.
 
-use crate::entries::{Entries, Frame, Greatest, Kept, Normaliser, TemperedTail};
+use crate::entries::{Entries, Frame, Greatest, Normaliser, Shares, TemperedTail};
 use crate::level::Level;
-use crate::row::{SCRATCH, Summarise, Wanted};
+use crate::row::{Kept, SCRATCH, Summarise, Wanted};
 use tokenloss_core::divergence::{Divergence, EntrySums, Visitor};
 use tokenloss_core::{Detail, RowStats};
 
@@ -12,16 +12,20 @@ pub(crate) fn stats(level: Level, logits: &[f32], detail: Detail) -> RowStats<f6
     SCRATCH.with_borrow_mut(|scratch| level.run(Summarise { logits, scratch, wanted, map: None }))
 }
 
-/// The statistics of logits divided by a temperature. At one that is not 1 there are only maximum and tail.
-pub(crate) fn tempered(level: Level, logits: &[f32], temperature: f32) -> RowStats<f64> {
-    if temperature == 1.0 {
-        return stats(level, logits, Detail::Target);
-    }
+/// The statistics of logits divided by a temperature that is not 1, of which there are only maximum and tail. The shares go
+/// where they are kept.
+pub(crate) fn tempered(
+    level: Level,
+    logits: &[f32],
+    temperature: f32,
+    kept: Option<&mut Kept>,
+) -> RowStats<f64> {
     let max = level.run(Greatest(logits));
     if max == f32::NEG_INFINITY && !logits.iter().any(|z| z.is_nan()) {
         return RowStats::empty();
     }
-    let tail = level.run(TemperedTail { logits, max, temperature });
+    let shares = kept.map_or(&mut [][..], |kept| kept.room(logits.len(), max.into()));
+    let tail = level.run(TemperedTail { logits, max, temperature, shares });
     RowStats { max: f64::from(max) / f64::from(temperature), tail, ..RowStats::empty() }
 }
 
@@ -33,18 +37,20 @@ pub(crate) fn normaliser(stats: &RowStats<f64>, temperature: f32) -> Normaliser 
 /// A divergence's sums over classes, or the first column where it is infinite.
 pub(crate) struct Summing<'a> {
     pub(crate) level: Level,
-    pub(crate) frame: &'a Frame<f32>,
+    pub(crate) frame: &'a Frame,
     pub(crate) z: &'a [f32],
     pub(crate) u: &'a [f32],
-    pub(crate) kept: Option<Kept<'a>>,
+    /// The student's and the teacher's, as for [`Entries`].
+    pub(crate) shares: [Shares<'a>; 2],
+    pub(crate) keep: bool,
 }
 
 impl Visitor for Summing<'_> {
     type Output = Result<EntrySums<f64>, usize>;
 
     fn visit<D: Divergence>(self, divergence: &D) -> Self::Output {
-        let Self { level, frame, z, u, kept } = self;
-        let sums = level.run(Entries { divergence, frame, z, u, kept });
+        let Self { level, frame, z, u, shares, keep } = self;
+        let sums = level.run(Entries { divergence, frame, z, u, shares, keep });
         if sums.value.is_finite() {
             return Ok(sums);
         }
