@@ -37,9 +37,9 @@ struct Params {
   divergence_factor: f32,  // of the loss
   pull_factor: f32,        // of a logit's gradient
   objective_weight: f32,
-  unused_0: u32,
-  unused_1: u32,
-  unused_2: u32,
+  strength: f32,           // of the guidance of all rows, unless they have their own
+  strengths_first: u32,
+  gathered_first: u32,
 }
 
 const FLAG_WEIGHTS = 1u;       // rows have weights
@@ -50,6 +50,7 @@ const FLAG_LIVE = 16u;         // records know whether their row is live
 const FLAG_NAN_ROWS = 32u;     // bad rows are live
 const FLAG_ROW_MAPS = 64u;     // rows have a scale and a margin of their own
 const FLAG_MASK = 128u;        // only some classes are allowed
+const FLAG_STRENGTHS = 256u;   // rows have a strength of guidance of their own
 
 const DENOMINATOR_GIVEN = 0u;
 const DENOMINATOR_VALID = 1u;
@@ -62,6 +63,7 @@ const DENOMINATOR_KEPT = 2u;
 @group(0) @binding(3) var<storage, read_write> weights: array<f32>;
 @group(0) @binding(5) var<storage, read_write> records: array<u32>;
 @group(0) @binding(6) var<storage, read_write> totals: array<u32>;
+@group(0) @binding(14) var<storage, read_write> row_maps: array<f32>;   // [rows, 2]: scale and margin; gathered, more
 
 override WG: u32 = 256u;
 
@@ -83,6 +85,15 @@ fn weight_of(row: u32) -> f32 {
     return 1.0;
   }
   return weights[params.weights_first + row];
+}
+
+// Scale and margin of a row's map, so many words from those of the next.
+fn row_numbers(row: u32, words: u32) -> vec2<f32> {
+  if ((params.flags & FLAG_ROW_MAPS) == 0u) {
+    return vec2<f32>(params.link_scale, params.link_margin);
+  }
+  let at = params.row_maps_first + words * row;
+  return vec2<f32>(row_maps[at], row_maps[at + 1u]);
 }
 
 // The part of the scale that says whether a row is live: where partials are used as they are, nothing.

@@ -42,6 +42,17 @@ fn four_of(bits: vec4<u32>, columns: vec4<u32>) -> Four {
   return Four(select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present), present, first);
 }
 
+// The bits of one logit, as f32.
+fn logit_of(span: Span, column: u32) -> u32 {
+  let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
+  return unpack(words, column % PER_WORD).x;
+}
+
+// What four logits are taken for.
+fn taken4(map: RowMap, bits: vec4<u32>, columns: vec4<u32>) -> vec4<u32> {
+  return map4(map, guide4(map.guide, bits, columns), columns);
+}
+
 // The statistics of one lane's share of a row.
 fn sweep_stats(span: Span, map: RowMap, lane: u32) -> RowStats {
   var stats = row_stats_empty();
@@ -49,7 +60,7 @@ fn sweep_stats(span: Span, map: RowMap, lane: u32) -> RowStats {
     let words = load_logits(span.first + 4u * block - span.head, span.first, span.last);
     for (var part = 0u; part < PER_WORD; part++) {
       let columns = columns_of(span, block, part);
-      let four = four_of(map4(map, unpack(words, part), columns), columns);
+      let four = four_of(taken4(map, unpack(words, part), columns), columns);
       stats.bad = min(stats.bad, four.bad);
       stats = row_stats_take4(stats, four.z, four.present, columns);
     }
@@ -97,7 +108,8 @@ fn push_live(target_column: u32, summary: RowSummary, partials: RowPartials) -> 
 }
 
 // The gradients of four logits of a row that is live.
-fn gradient4(map: RowMap, push: Push, raw: vec4<u32>, columns: vec4<u32>) -> vec4<f32> {
+fn gradient4(map: RowMap, push: Push, words: vec4<u32>, columns: vec4<u32>) -> vec4<f32> {
+  let raw = guide4(map.guide, words, columns);
   let bits = map4(map, raw, columns);
   let present = !is_special(bits);
   let z = select(vec4<f32>(LOWEST), bitcast<vec4<f32>>(bits), present);

@@ -88,7 +88,13 @@ pub fn summarise_mapped<T: Float>(
 
 /// A logit guided by a teacher's: see [`Guidance`](crate::Guidance).
 pub fn guided<T: Float>(strength: T, z: T, u: T) -> T {
-    if strength == T::one() || z == T::neg_infinity() {
+    if strength == T::one() {
+        return z;
+    }
+    if u.is_nan() || u == T::infinity() {
+        return T::nan();
+    }
+    if z == T::neg_infinity() {
         return z;
     }
     strength * z + (T::one() - strength) * u

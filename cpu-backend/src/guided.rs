@@ -61,7 +61,7 @@ fn guided<S: Simd>(s: S, [of_z, of_u]: [S::V; 2], z: S::V, u: S::V) -> S::V {
     let finite = s.max(z, least);
     let both = s.mul_add(of_z, finite, s.mul(of_u, u));
     // 0 for a number, -infinity for itself, NaN for NaN and +infinity; and 0 or NaN by the teacher's.
-    let special = s.add(s.sub(z, finite), s.mul(s.max(u, least), s.splat(0.0)));
+    let special = s.add(s.sub(z, finite), s.mul(s.max(least, u), s.splat(0.0)));
     s.add(s.keep_unless_lt(both, z, least), special)
 }
 

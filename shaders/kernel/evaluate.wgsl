@@ -42,7 +42,7 @@ fn judge_row(row: u32, goal: i32, span: Span, map: RowMap, stats: RowStats) -> P
   if (goal < 0 || u32(goal) >= params.vocab) {
     status = STATUS_BAD_TARGET;
   } else if (stats.bad != NO_COLUMN) {
-    status = stats.bad + 1u;
+    status = fault_of(map.guide, stats.bad, logit_of(span, stats.bad));
   } else if (stats.argmax == NO_COLUMN) {
     status = STATUS_NO_MASS;
   }
@@ -52,10 +52,9 @@ fn judge_row(row: u32, goal: i32, span: Span, map: RowMap, stats: RowStats) -> P
   }
 
   let column = u32(goal);
-  let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
-  let bits = map4(map, unpack(words, column % PER_WORD), vec4<u32>(column));
+  let bits = taken4(map, vec4<u32>(logit_of(span, column)), vec4<u32>(column));
   let summary = row_summary(stats, bits.x);
   let eval = judge(summary);
   record_write(row, status, summary, eval);
-  return push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));
+  return push_live(column, summary, row_partials_scaled(eval.partials, row_scale(row)));
 }

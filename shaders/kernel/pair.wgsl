@@ -187,8 +187,7 @@ fn judge_pair(row: u32, goal: i32, span: Span, stats: RowStats, teacher_stats: R
   }
 
   let column = u32(goal);
-  let words = vec4<u32>(load_logits_word(span.first + column / PER_WORD));
-  let summary = row_summary(stats, unpack(words, column % PER_WORD).x);
+  let summary = row_summary(stats, logit_of(span, column));
   var eval = judge(summary);
   eval.partials = row_partials_scaled(eval.partials, params.objective_weight);
   // A loss without weight may be infinite.

@@ -47,7 +47,7 @@ fn part_merge(row: u32, column: u32, span: Span, map: RowMap, tile_stats: RowSta
     goal_seen = records[at + RECORD_LIVE];
   }
   if (column < params.vocab) {
-    goal_logit = map4(map, vec4<u32>(load_logits_word(span.first + column)), vec4<u32>(column)).x;
+    goal_logit = taken4(map, vec4<u32>(logit_of(span, column)), vec4<u32>(column)).x;
     goal_seen = 1u;
   }
   records[at + RECORD_STATUS] = select(stats.bad + 1u, STATUS_FINE, stats.bad == NO_COLUMN);

@@ -21,7 +21,7 @@ fn push_of_record(row: u32) -> Push {
   if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE || goal < 0 || u32(goal) >= params.classes) {
     return push_of(PUSH_NAN);
   }
-  let partials = row_partials_scaled(record_partials(row), scale_of(row));
+  let partials = row_partials_scaled(record_partials(row), row_scale(row));
   // A target in other columns wraps to beyond these.
   return push_live(u32(goal) - params.column_first, record_summary(row), partials);
 }

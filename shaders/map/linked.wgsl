@@ -2,10 +2,10 @@
 // core/src/logit_map.rs.
 const HAS_MAP = true;
 
-@group(0) @binding(14) var<storage, read_write> row_maps: array<f32>;   // [rows, 2]: scale and margin
 @group(0) @binding(15) var<storage, read_write> class_mask: array<u32>;
 
 struct RowMap {
+  guide: Guide,
   scale: f32,
   margin: f32,
   goal: u32,   // the target's column in this dispatch, or beyond its last
@@ -13,13 +13,8 @@ struct RowMap {
 }
 
 fn row_map(row: u32, goal: u32) -> RowMap {
-  var scale = params.link_scale;
-  var margin = params.link_margin;
-  if ((params.flags & FLAG_ROW_MAPS) != 0u) {
-    scale = row_maps[params.row_maps_first + 2u * row];
-    margin = row_maps[params.row_maps_first + 2u * row + 1u];
-  }
-  return RowMap(scale, margin, goal, params.mask_first + row * params.mask_stride);
+  let own = row_numbers(row, ROW_MAP_WORDS);
+  return RowMap(guide_of(row), own.x, own.y, goal, params.mask_first + row * params.mask_stride);
 }
 
 fn is_allowed4(map: RowMap, columns: vec4<u32>) -> vec4<bool> {

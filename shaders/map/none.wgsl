@@ -2,11 +2,11 @@
 const HAS_MAP = false;
 
 struct RowMap {
-  nothing: u32,
+  guide: Guide,
 }
 
 fn row_map(row: u32, goal: u32) -> RowMap {
-  return RowMap(0u);
+  return RowMap(guide_of(row));
 }
 
 fn map4(map: RowMap, bits: vec4<u32>, columns: vec4<u32>) -> vec4<u32> {

@@ -32,7 +32,7 @@ pub mod binding {
     pub const SUMS: u32 = 12;
     /// The number of rows that take part, 16 bytes: storage where it is written, a uniform where it is read.
     pub const COUNT: u32 = 13;
-    /// Each row's scale and margin, f32.
+    /// Each row's scale and margin, f32; of guided rows, what is gathered.
     pub const ROW_MAPS: u32 = 14;
     /// The bits of the classes that are allowed, u32.
     pub const MASK: u32 = 15;
@@ -40,6 +40,10 @@ pub mod binding {
     pub const TEACHER: u32 = 16;
     /// The divergences `[rows]`, f32.
     pub const DIVERGENCES: u32 = 17;
+    /// The strengths of a guidance `[rows]`, f32.
+    pub const STRENGTHS: u32 = 18;
+    /// What is gathered of each row, [`GATHERED_WORDS`](super::GATHERED_WORDS) f32.
+    pub const GATHERED: u32 = 19;
 }
 
 /// Bits of [`Params::flags`].
@@ -60,6 +64,8 @@ pub mod flag {
     pub const ROW_MAPS: u32 = 64;
     /// Only some classes are allowed.
     pub const MASK: u32 = 128;
+    /// Rows have a strength of guidance of their own.
+    pub const STRENGTHS: u32 = 256;
 }
 
 /// The status of a row whose logits are all -infinity. Any non-zero status other than those that have a name, or are made of
@@ -72,7 +78,8 @@ pub const STATUS_BAD_TARGET: u32 = 0xffff_fffe;
 /// The status of a pair of rows whose teacher's logits are all -infinity.
 pub const STATUS_TEACHER_NO_MASS: u32 = 0xffff_fffd;
 
-/// This and the column, plus 1, of the first NaN or +infinity in a teacher's row are the status of the pair.
+/// This and the column, plus 1, of the first NaN or +infinity in a teacher's row are the status of the pair, or of the row that
+/// it guides.
 pub const STATUS_TEACHER: u32 = 0x4000_0000;
 
 /// This and the first column, plus 1, that makes a divergence infinite are the status of the pair.
@@ -80,6 +87,9 @@ pub const STATUS_INFINITE: u32 = 0x8000_0000;
 
 /// 32-bit words of a row's record.
 pub const RECORD_WORDS: usize = 22;
+
+/// 32-bit words of what is gathered of a guided row: the scale and the margin of its map, its strength and its weight.
+pub const GATHERED_WORDS: usize = 4;
 
 /// 32-bit words of the totals, see [`BatchRecord`].
 pub const TOTALS_WORDS: usize = 9;
@@ -300,6 +310,12 @@ pub struct Params {
     pub pull_factor: f32,
     /// What the objective is multiplied by.
     pub objective_weight: f32,
+    /// The strength of a guidance, unless rows have their own.
+    pub strength: f32,
+    /// The word of the first strength inside its binding.
+    pub strengths_first: u32,
+    /// The word of the first row inside the binding of what is gathered.
+    pub gathered_first: u32,
 }
 
 impl Params {
@@ -346,8 +362,9 @@ impl Params {
             self.pull_factor,
             self.objective_weight,
         ];
+        let guide = [self.strength.to_bits(), self.strengths_first, self.gathered_first];
         let parameters = self.objective.into_iter().chain(self.divergence).chain(pair);
-        bytes_of(words.into_iter().chain(parameters.map(f32::to_bits)))
+        bytes_of(words.into_iter().chain(parameters.map(f32::to_bits)).chain(guide))
     }
 }
 

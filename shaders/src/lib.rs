@@ -19,6 +19,7 @@
 //!     store: Store::InPlace,
 //!     reduce: Reduce::Tree,
 //!     map: Map::None,
+//!     guide: None,
 //! };
 //! let text = program.assemble(&Power::new(2.0)?);
 //! assert!(text.contains("fn power(prob: TargetProb, alpha: f32) -> TokenEval"));
@@ -36,8 +37,8 @@ mod program;
 
 pub use divergence::{DIVERGENCES, ShaderDivergence, divergence_parameters};
 pub use layout::{
-    BatchRecord, Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET, STATUS_INFINITE,
-    STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS, binding, flag,
+    BatchRecord, GATHERED_WORDS, Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET,
+    STATUS_INFINITE, STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS, binding, flag,
 };
 pub use objective::{
     Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,

@@ -2,7 +2,7 @@
 
 use crate::divergence::compare;
 use crate::objective::{NoObjective, detail, judge};
-use crate::{ShaderDivergence, ShaderObjective};
+use crate::{ShaderDivergence, ShaderObjective, binding};
 use tokenloss_core::{Detail, Dtype};
 
 /// How many words a lane loads at once.
@@ -125,6 +125,8 @@ pub enum Program {
         reduce: Reduce,
         /// What logits are taken for.
         map: Map,
+        /// The storage type of the teacher's logits that guide the row, if any do.
+        guide: Option<Dtype>,
     },
     /// Logits to records, one workgroup a row. Knows no objective.
     Summarise {
@@ -147,6 +149,8 @@ pub enum Program {
         store: Store,
         /// What logits are taken for.
         map: Map,
+        /// The storage type of the teacher's logits that guide the row, if any do.
+        guide: Option<Dtype>,
     },
     /// Summarise two rows, judge and compare them and push the student's back, one workgroup a row.
     Pair {
@@ -163,6 +167,8 @@ pub enum Program {
         /// Whether the divergence's temperature is another than 1.
         temperature: bool,
     },
+    /// What each guided row has of its own to one buffer, one invocation a row.
+    Gather,
     /// Records, targets and weights to totals, one workgroup in all.
     Totals,
     /// Logits to gradient as they are: the yardstick of memory speed.
@@ -218,6 +224,19 @@ fn of_dtype(dtype: Dtype) -> &'static str {
         Dtype::F16 => wgsl!("dtype/f16"),
         Dtype::Bf16 => wgsl!("dtype/bf16"),
     }
+}
+
+/// What reads a teacher's logits beside a row's own.
+fn of_teacher(teacher: Dtype, dtype: Dtype) -> [&'static str; 3] {
+    [
+        if teacher == dtype { "" } else { unpack(teacher) },
+        match teacher {
+            Dtype::F32 => wgsl!("teacher/f32"),
+            Dtype::F16 => wgsl!("teacher/f16"),
+            Dtype::Bf16 => wgsl!("teacher/bf16"),
+        },
+        wgsl!("teacher"),
+    ]
 }
 
 /// What the files of a storage type share.
@@ -312,33 +331,35 @@ impl Program {
                 },
             ]
         };
+        let guide = |guide: Option<Dtype>, dtype| match guide {
+            None => ["", "", "", wgsl!("guide/none")],
+            Some(teacher) => {
+                let [unpack, bits, load] = of_teacher(teacher, dtype);
+                [unpack, bits, load, wgsl!("guide/teacher")]
+            }
+        };
         let mut parts = head.to_vec();
         match self {
-            Self::Evaluate { dtype, width, store, reduce, map } => {
+            Self::Evaluate { dtype, width, store, reduce, map, guide: by } => {
                 parts.extend(row(dtype, width, store, reduce, map));
+                parts.extend(guide(by, dtype));
                 parts.extend([judge, wgsl!("kernel/evaluate")]);
             }
             Self::Summarise { dtype, width, reduce, map } => {
                 parts.extend(row(dtype, width, Store::None, reduce, map));
-                parts.extend([judge, wgsl!("kernel/evaluate")]);
+                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/evaluate")]);
             }
-            Self::PushBack { dtype, width, store, map } => {
+            Self::PushBack { dtype, width, store, map, guide: by } => {
                 parts.push(wgsl!("detail/entropy"));
                 parts.extend(row(dtype, width, store, Reduce::Tree, map));
+                parts.extend(guide(by, dtype));
                 parts.push(wgsl!("kernel/push_back"));
             }
             Self::Pair { dtype, teacher, width, store, reduce, temperature } => {
                 parts.extend(row(dtype, width, store, reduce, Map::None));
-                if teacher != dtype {
-                    parts.push(unpack(teacher));
-                }
+                parts.push(wgsl!("guide/none"));
+                parts.extend(of_teacher(teacher, dtype));
                 parts.extend([
-                    match teacher {
-                        Dtype::F32 => wgsl!("teacher/f32"),
-                        Dtype::F16 => wgsl!("teacher/f16"),
-                        Dtype::Bf16 => wgsl!("teacher/bf16"),
-                    },
-                    wgsl!("teacher"),
                     if temperature { wgsl!("temperature/any") } else { wgsl!("temperature/one") },
                     wgsl!("reduce/sums"),
                     wgsl!("entry"),
@@ -347,11 +368,12 @@ impl Program {
                     wgsl!("kernel/pair"),
                 ]);
             }
+            Self::Gather => parts.push(wgsl!("kernel/gather")),
             Self::Totals => parts.push(wgsl!("kernel/totals")),
             Self::Copy => parts.push(wgsl!("kernel/copy")),
             Self::Part { width, reduce, map } => {
                 parts.extend(row(Dtype::F32, width, Store::None, reduce, map));
-                parts.extend([judge, wgsl!("kernel/part")]);
+                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/part")]);
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
             Self::Compact => parts.push(wgsl!("kernel/compact")),
@@ -371,12 +393,12 @@ impl Program {
     /// The storage bindings, by number. A layout has these, each `read_write`, the uniform, and the
     /// [count](Self::reads_count).
     pub fn bindings(self) -> Vec<u32> {
-        let mapped = match self {
-            Self::Evaluate { map, .. }
-            | Self::Summarise { map, .. }
-            | Self::PushBack { map, .. }
-            | Self::Part { map, .. } => map != Map::None,
-            _ => false,
+        let (mapped, guided) = match self {
+            Self::Evaluate { map, guide, .. } | Self::PushBack { map, guide, .. } => {
+                (map != Map::None, guide.is_some())
+            }
+            Self::Summarise { map, .. } | Self::Part { map, .. } => (map != Map::None, false),
+            _ => (false, false),
         };
         let own: &[u32] = match self {
             Self::Pair { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6, 16, 17],
@@ -384,6 +406,7 @@ impl Program {
             Self::Evaluate { store: Store::OutOfPlace, .. }
             | Self::PushBack { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6],
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],
+            Self::Gather => &[3, 14, 18, 19],
             Self::Totals => &[2, 3, 5, 6],
             Self::Copy => &[1, 4],
             Self::Product { product: Product::Logits, .. } => &[1, 7, 8, 9, 10],
@@ -395,7 +418,14 @@ impl Program {
             Self::Compact => &[2, 3, 5, 6, 10, 13],
             Self::StoreHidden { .. } => &[2, 5, 11, 12],
         };
-        let map: &[u32] = if mapped { &[14, 15] } else { &[] };
-        [own, map].concat()
+        let more: &[u32] = match (mapped, guided) {
+            (false, false) => &[],
+            (true, false) => &[14, 15],
+            (false, true) => &[14, 16],
+            (true, true) => &[14, 15, 16],
+        };
+        // A guided row's weight is gathered.
+        let own = own.iter().filter(|binding| !(guided && **binding == binding::WEIGHTS));
+        own.chain(more).copied().collect()
     }
 }

@@ -7,8 +7,18 @@ use tokenloss_core::divergence::AnyDivergence;
 use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded, Unjudged};
 use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
+/// The storage types of a teacher that guides rows, and none.
+const GUIDES: [Option<Dtype>; 4] = [None, Some(Dtype::F32), Some(Dtype::F16), Some(Dtype::Bf16)];
+
 fn programs() -> Vec<Program> {
-    let mut all = vec![Program::Totals, Program::Copy, Program::SumBias, Program::Judge, Program::Compact];
+    let mut all = vec![
+        Program::Gather,
+        Program::Totals,
+        Program::Copy,
+        Program::SumBias,
+        Program::Judge,
+        Program::Compact,
+    ];
     for width in [Width::Word, Width::Vec4] {
         for reduce in [Reduce::Tree, Reduce::Subgroup] {
             for map in Map::ALL {
@@ -26,11 +36,15 @@ fn programs() -> Vec<Program> {
                 for reduce in [Reduce::Tree, Reduce::Subgroup] {
                     all.push(Program::Summarise { dtype, width, reduce, map });
                     for store in [Store::None, Store::InPlace, Store::OutOfPlace] {
-                        all.push(Program::Evaluate { dtype, width, store, reduce, map });
+                        for guide in GUIDES {
+                            all.push(Program::Evaluate { dtype, width, store, reduce, map, guide });
+                        }
                     }
                 }
                 for store in [Store::InPlace, Store::OutOfPlace] {
-                    all.push(Program::PushBack { dtype, width, store, map });
+                    for guide in GUIDES {
+                        all.push(Program::PushBack { dtype, width, store, map, guide });
+                    }
                 }
             }
         }
@@ -207,7 +221,9 @@ fn cooperative_products_translate_to_metal_and_vulkan() {
 
 #[test]
 fn every_objective_translates_in_every_evaluate() {
-    for program in programs().into_iter().filter(|p| matches!(p, Program::Evaluate { map: Map::None, .. })) {
+    for program in
+        programs().into_iter().filter(|p| matches!(p, Program::Evaluate { map: Map::None, guide: None, .. }))
+    {
         for objective in objectives() {
             let spec = objective.to_string().replace([':', ',', '=', '+', ' '], "-");
             check(&format!("{}-{spec}", file_name(program)), &program.assemble(&objective));
@@ -225,6 +241,7 @@ fn gates_nest_and_share_their_text() {
         store: Store::OutOfPlace,
         reduce: Reduce::Tree,
         map: Map::None,
+        guide: None,
     };
     check("gates", &program.assemble(&twice));
     assert_eq!(tokenloss_shaders::parameters(&twice).unwrap()[..4], [0.2, 1.0, 0.1, 0.9]);
@@ -270,6 +287,7 @@ fn a_token_objective_takes_no_moments() {
             store: Store::None,
             reduce: Reduce::Tree,
             map: Map::None,
+            guide: None,
         };
         for program in [evaluate, Program::Part { width: Width::Word, reduce: Reduce::Tree, map: Map::None }]
         {

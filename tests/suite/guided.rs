@@ -1,11 +1,11 @@
-//! Rows guided by a teacher's on the CPU, against the oracle of the guided row.
+//! Rows guided by a teacher's on every backend, against the oracle of the guided row.
 
 use crate::inputs::Stream;
-use tokenloss::cpu::{Cpu, Level};
+use crate::runner::Runner;
 use tokenloss::half::{bf16, f16};
 use tokenloss::{
-    Batch, Denominator, Element, Error, Evaluate, EvaluateGuided, Guidance, IGNORE_INDEX, Logits, NonFinite,
-    Objective, Outputs, Reduction, RowObjective, Shape, Teacher, Totals, reference,
+    Batch, Denominator, Element, Error, Guidance, IGNORE_INDEX, Logits, NonFinite, Objective, Outputs,
+    Reduction, RowObjective, Shape, Teacher, Totals, reference,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -23,7 +23,7 @@ struct Got<E> {
 
 #[allow(clippy::too_many_arguments)]
 fn evaluate<E: Element, U: Element>(
-    level: Level,
+    runner: &Runner,
     objective: &Objective,
     guidance: Guidance<'_>,
     reduction: Reduction,
@@ -40,8 +40,7 @@ fn evaluate<E: Element, U: Element>(
     } else {
         Logits::OutOfPlace { logits, dlogits: &mut dlogits }
     };
-    let cpu = Cpu::with_level(level);
-    let totals = cpu.evaluate_guided(objective, guidance, reduction, batch, io, teacher, outputs)?;
+    let totals = runner.evaluate_guided(objective, guidance, reduction, batch, io, teacher, outputs)?;
     Ok(Got { totals, losses, dlogits })
 }
 
@@ -64,10 +63,10 @@ fn agree<E: Element, U: Element>(spec: &str) {
         let targets = [0, IGNORE_INDEX, 1, 0, 1];
         let batch = Batch::new(shape, &targets).expect("a batch");
         let teacher = Teacher::new(shape, &u).expect("a teacher");
-        for level in Level::available() {
+        for runner in Runner::all() {
             let guidance = Guidance::Each(&strengths);
             let in_place = seed % 2 == 1;
-            let got = evaluate(level, &objective, guidance, Reduction::Sum, &batch, &z, teacher, in_place)
+            let got = evaluate(runner, &objective, guidance, Reduction::Sum, &batch, &z, teacher, in_place)
                 .expect("finite");
             for row in (0..rows).filter(|row| targets[*row] != IGNORE_INDEX) {
                 let strength = f64::from(strengths[row]);
@@ -86,13 +85,13 @@ fn agree<E: Element, U: Element>(spec: &str) {
                 let size = 4.0 * strength + 4.0 * (1.0 - strength).abs();
                 let unit = 1e-6 + 6.0 * 6e-8 * size;
                 let off = (f64::from(got.losses[row]) - eval.loss).abs();
-                assert!(off <= 4.0 * unit * (1.0 + eval.loss), "{spec}, {level}, row {row}: off by {off:e}");
+                assert!(off <= 4.0 * unit * (1.0 + eval.loss), "{spec}, {runner}, row {row}: off by {off:e}");
                 for (j, want) in want.iter().enumerate() {
                     let got = f64::from(got.dlogits[columns.start + j].to_f32());
                     let granted = 4.0 * unit * (want.abs() + 1e-3 * strength) + storage * want.abs() + least;
                     assert!(
                         (got - want).abs() <= granted,
-                        "{spec}, {level}, vocab {vocab}, row {row}, column {j}: {got:e}, expected {want:e}"
+                        "{spec}, {runner}, vocab {vocab}, row {row}, column {j}: {got:e}, expected {want:e}"
                     );
                 }
             }
@@ -117,27 +116,24 @@ fn a_strength_of_1_is_the_row_itself_and_of_0_the_teacher() {
     let batch = Batch::new(shape, &[5, 1000, 0]).expect("a batch");
     let (objective, mean) = (Objective::parse("power:alpha=0.5").expect("a spec"), Reduction::default());
     let teacher = Teacher::new(shape, &u).expect("a teacher");
-    for level in Level::available() {
+    for runner in Runner::all() {
         let plain = |logits: &[f32]| {
             let (mut losses, mut dlogits) = (vec![0.0; 3], logits.to_vec());
             let outputs = Outputs { losses: Some(&mut losses), ..Outputs::default() };
-            let cpu = Cpu::with_level(level);
-            let totals = cpu
-                .evaluate(&objective, mean, &batch, Logits::InPlace(&mut dlogits), outputs)
-                .expect("finite");
+            let totals = runner.evaluate(&objective, mean, &batch, Logits::InPlace(&mut dlogits), outputs);
             (totals, losses, dlogits)
         };
         let run = |strength| {
             let guidance = Guidance::All(strength);
             let got =
-                evaluate(level, &objective, guidance, mean, &batch, &z, teacher, false).expect("finite");
+                evaluate(runner, &objective, guidance, mean, &batch, &z, teacher, false).expect("finite");
             (got.totals, got.losses, got.dlogits)
         };
-        assert_eq!(run(1.0), plain(&z), "{level}");
+        assert_eq!(run(1.0), plain(&z), "{runner}");
         let (of_teacher, losses, dlogits) = run(0.0);
         let (want, wanted, _) = plain(&u);
-        assert_eq!((of_teacher.loss_sum, losses), (want.loss_sum, wanted), "{level}");
-        assert!(dlogits.iter().all(|d| *d == 0.0), "{level}");
+        assert_eq!((of_teacher.loss_sum, losses), (want.loss_sum, wanted), "{runner}");
+        assert!(dlogits.iter().all(|d| *d == 0.0), "{runner}");
     }
 }
 
@@ -148,16 +144,18 @@ fn dropped_rows_are_not_counted() {
     let batch = Batch::new(shape, &[1, 2, 3, 4]).expect("a batch");
     let objective = Objective::parse("thresholded:inner=nll,lo=0.01").expect("a spec");
     let teacher = Teacher::new(shape, &u).expect("a teacher");
-    let run = |reduction| {
-        evaluate(Level::best(), &objective, Guidance::All(0.5), reduction, &batch, &z, teacher, false)
-            .expect("finite")
-    };
-    let (sum, mean) = (run(Reduction::Sum), run(Reduction::Mean(Denominator::Kept)));
-    let kept = sum.totals.kept;
-    assert!(kept > 0 && kept < 4, "{kept} rows are kept");
-    assert_eq!(mean.totals.denominator, kept as f64);
-    for (mean, sum) in mean.dlogits.iter().zip(&sum.dlogits) {
-        assert!((mean * kept as f32 - sum).abs() <= 1e-6 * sum.abs());
+    for runner in Runner::all() {
+        let run = |reduction| {
+            evaluate(runner, &objective, Guidance::All(0.5), reduction, &batch, &z, teacher, false)
+                .expect("finite")
+        };
+        let (sum, mean) = (run(Reduction::Sum), run(Reduction::Mean(Denominator::Kept)));
+        let kept = sum.totals.kept;
+        assert!(kept > 0 && kept < 4, "{runner}: {kept} rows are kept");
+        assert_eq!(mean.totals.denominator, kept as f64);
+        for (mean, sum) in mean.dlogits.iter().zip(&sum.dlogits) {
+            assert!((mean * kept as f32 - sum).abs() <= 1e-6 * sum.abs());
+        }
     }
 }
 
@@ -170,12 +168,12 @@ fn faults_say_which_row_and_which_side() {
     let says = |strength: f32, z: [f32; 3], u: [f32; 3], text: &str| {
         let (z, u) = ([good, z].concat(), [good, u].concat());
         let teacher = Teacher::new(shape, &u).expect("a teacher");
-        for level in Level::available() {
+        for runner in Runner::all() {
             let run = |batch: &Batch<'_>, guidance| {
-                evaluate(level, &objective, guidance, Reduction::Sum, batch, &z, teacher, false)
+                evaluate(runner, &objective, guidance, Reduction::Sum, batch, &z, teacher, false)
             };
             let error = run(&batch, Guidance::All(strength)).err().expect(text);
-            assert_eq!(error.to_string(), text, "{level}");
+            assert_eq!(error.to_string(), text, "{runner}");
             let got =
                 run(&batch.with_non_finite(NonFinite::NanRow), Guidance::All(strength)).expect("no error");
             assert!(got.losses[0].is_finite() && got.losses[1].is_nan());
@@ -189,6 +187,7 @@ fn faults_say_which_row_and_which_side() {
     says(0.5, with(f32::NAN), good, &format!("logits: row 1, column 1 is NaN, {finite}"));
     says(0.5, with(INF), good, &format!("logits: row 1, column 1 is inf, {finite}"));
     says(0.5, good, with(f32::NAN), &format!("teacher: row 1, column 1 is NaN, {finite}"));
+    says(0.5, with(-INF), with(f32::NAN), &format!("teacher: row 1, column 1 is NaN, {finite}"));
     says(0.5, with(-INF), with(INF), &format!("teacher: row 1, column 1 is inf, {finite}"));
     says(2.0, good, with(-INF), &format!("logits: row 1, column 1 is inf, {finite}"));
     says(0.5, [-INF; 3], good, "logits: row 1 is -inf in all 3 columns, so that no class has probability");

@@ -7,8 +7,8 @@ use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::wgpu::{Gpu, GpuError, ShaderObjective};
 use tokenloss::{
-    Batch, Element, Error, Evaluate, EvaluatePair, Logits, Objective, Outputs, PairOutputs, Reduction,
-    RowObjective, Teacher, Totals,
+    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluatePair, Guidance, Logits, Objective, Outputs,
+    PairOutputs, Reduction, RowObjective, Teacher, Totals,
 };
 
 pub(crate) enum Runner {
@@ -84,11 +84,39 @@ impl Runner {
             }
             Self::Gpu(gpu) => gpu
                 .evaluate_pair(objective, distillation, reduction, batch, logits, teacher, outputs)
-                .map_err(|error| match error {
-                    GpuError::Core(error) => error,
-                    other => panic!("{other}"),
-                }),
+                .map_err(of_core),
         }
+    }
+}
+
+impl Runner {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn evaluate_guided<E: Element, U: Element>(
+        &self,
+        objective: &Objective,
+        guidance: Guidance<'_>,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        teacher: Teacher<'_, U>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, Error> {
+        match self {
+            Self::Cpu(cpu) => {
+                cpu.evaluate_guided(objective, guidance, reduction, batch, logits, teacher, outputs)
+            }
+            Self::Gpu(gpu) => gpu
+                .evaluate_guided(objective, guidance, reduction, batch, logits, teacher, outputs)
+                .map_err(of_core),
+        }
+    }
+}
+
+/// The caller's data is at fault, and nothing else.
+fn of_core(error: GpuError) -> Error {
+    match error {
+        GpuError::Core(error) => error,
+        other => panic!("{other}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A device of our own, and host slices.
 
+use crate::guide::host::{Guide, UploadedGuide};
 use crate::kernels::Scale;
 use crate::scope::guarded;
 use crate::{
@@ -537,19 +538,43 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
         logits: Logits<'_, E>,
         outputs: Outputs<'_>,
     ) -> Result<Totals, GpuError> {
+        self.evaluate_rows(objective, None::<Guide<'_, E>>, reduction, batch, logits, outputs)
+    }
+}
+
+impl Gpu {
+    /// Any objective, of rows that may be guided.
+    pub(crate) fn evaluate_rows<O: ShaderObjective, E: Element, U: Element>(
+        &self,
+        objective: &O,
+        guide: Option<Guide<'_, U>>,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        outputs: Outputs<'_>,
+    ) -> Result<Totals, GpuError> {
         let shape = batch.shape();
         reduction.check()?;
+        if let Some(guide) = &guide {
+            guide.check(shape)?;
+        }
         logits.check(shape)?;
         outputs.check(shape.rows())?;
         let stride = words::padded_stride(shape.vocab(), E::DTYPE);
-        let slices = self.slices(shape.rows(), &[("logits", row_bytes(stride, E::DTYPE))])?;
+        let teacher_row = guide.map_or(0, |guide| guide.row_bytes(shape.vocab()));
+        let mut matrices = vec![("logits", row_bytes(stride, E::DTYPE))];
+        matrices.extend(guide.map(|_| ("teacher", teacher_row)));
+        let slices = self.slices(shape.rows(), &matrices)?;
         let mut logits = Host::of(logits);
         let has_gradient = logits.has_gradient;
         Results::new(batch, outputs).of(reduction, &slices, has_gradient, |results, part| {
             let SlicePart { first, rows, scale, gradient } = part;
             let rows = Rows { batch, logits: logits.read(), first, rows, stride };
-            let downloaded = self.guarded(rows.bytes(), || {
+            let bytes = rows.bytes() + rows.rows as u64 * teacher_row;
+            let downloaded = self.guarded(bytes, || {
                 let slice = rows.upload(self, None)?;
+                let range = first..first + rows.rows;
+                let guide = guide.map(|guide| guide.upload(self, shape.vocab(), range)).transpose()?;
                 let mut encoder = self.encoder();
                 let job = Job {
                     data: slice.data(E::DTYPE),
@@ -560,14 +585,19 @@ impl<O: ShaderObjective + RowObjective> Evaluate<O> for Gpu {
                     records: Some(whole(&slice.records)),
                     totals: None,
                 };
-                self.kernels.encode_scaled(&mut encoder, &job, scale)?;
+                let guidance = guide.as_ref().map(UploadedGuide::bindings);
+                self.kernels.encode_scaled(&mut encoder, &job, guidance.as_ref(), scale)?;
                 let both = [&slice.records, &slice.logits];
                 self.download(encoder, if gradient { &both } else { &both[..1] })
             })?;
             for (row, record) in (first..).zip(records(&downloaded[0])) {
                 let partials = partials_of(&record).scaled(batch.weight(row).into());
                 let live = record.status != 0 || partials.is_live();
-                results.take(row, &record, &partials, live, rows.fault(row, record.status));
+                let fault = match &guide {
+                    Some(guide) => guide.fault(&rows, row, record.status),
+                    None => rows.fault(row, record.status),
+                };
+                results.take(row, &record, &partials, live, fault);
             }
             if let Some(words) = downloaded.get(1) {
                 logits.write(shape, first, stride, words);

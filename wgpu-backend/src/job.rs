@@ -1,8 +1,9 @@
 //! What to record, and into whose buffers.
 
 use crate::GpuError;
+use crate::dispatch::Bound;
 use crate::map::MapBindings;
-use crate::plan::Matrix;
+use crate::plan::{Cut, Matrix};
 use tokenloss_core::{Dtype, Reduction, Shape};
 use tokenloss_shaders::{RECORD_WORDS, ShaderObjective, Store, TOTALS_WORDS};
 use wgpu::BufferBinding;
@@ -118,6 +119,13 @@ impl<'a> Part<'a> {
         }
         // What lies behind the bytes asked for is somebody else's.
         Ok(Self { what, buffer, offset, size: got })
+    }
+
+    /// Some bytes of it as a binding, and how far into that they start.
+    pub(crate) fn bound(&self, cut: &Cut, binding: u32, at: u64, bytes: u64) -> (Bound<'a>, u64) {
+        let (offset, into) = cut.align(self.offset + at);
+        let size = (into + bytes).next_multiple_of(4);
+        (Bound { binding, buffer: self.buffer, offset, size }, into)
     }
 
     pub(crate) fn whole(what: &'static str, buffer: &'a wgpu::Buffer) -> Self {

@@ -1,12 +1,17 @@
 //! Records the moves into a caller's encoder.
 
 use crate::dispatch::{Bound, Dispatch, Key};
+use crate::guide::{GATHERED_BYTES, GuideParts};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
 use crate::map::MapParts;
 use crate::pair::PairParts;
 use crate::plan::{Cut, Matrix, Slice};
-use crate::{CooperativeMatrix, GpuError, Job, PushBackJob, Request, Requirements, SummariseJob, Variant};
+use crate::{
+    CooperativeMatrix, GpuError, GuidanceBindings, Job, PushBackJob, Request, Requirements, SummariseJob,
+    Variant,
+};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use tokenloss_core::{Denominator, Reduction};
 use tokenloss_shaders::{
@@ -83,7 +88,49 @@ pub(crate) struct Parts<'a> {
     records: Part<'a>,
     totals: Part<'a>,
     map: MapParts<'a>,
-    pair: Option<PairParts<'a>>,
+    beside: Beside<'a>,
+}
+
+/// What lies beside a batch's logits.
+pub(crate) enum Beside<'a> {
+    Nothing,
+    Pair(PairParts<'a>),
+    Guide(GuideParts<'a>),
+}
+
+impl<'a> Beside<'a> {
+    /// What has a row beside each row.
+    fn matrix(&self) -> Option<Matrix> {
+        match self {
+            Self::Nothing => None,
+            Self::Pair(pair) => Some(pair.teacher.matrix()),
+            Self::Guide(guide) => Some(guide.teacher.matrix()),
+        }
+    }
+
+    fn written(&self) -> Option<&Part<'a>> {
+        match self {
+            Self::Pair(pair) => Some(&pair.divergences),
+            Self::Nothing | Self::Guide(_) => None,
+        }
+    }
+
+    fn read(&self) -> Vec<&Part<'a>> {
+        match self {
+            Self::Nothing => vec![],
+            Self::Pair(pair) => vec![&pair.teacher.part],
+            Self::Guide(guide) => guide.strengths.iter().chain([&guide.teacher.part]).collect(),
+        }
+    }
+
+    /// The bindings of some rows.
+    fn bind(&self, cut: &Cut, rows: &Range<usize>, params: &mut Params, bound: &mut Vec<Bound<'a>>) {
+        match self {
+            Self::Nothing => {}
+            Self::Pair(pair) => pair.bind(cut, rows, params, bound),
+            Self::Guide(guide) => guide.teacher.bind(cut, rows, params, bound),
+        }
+    }
 }
 
 impl Kernels {
@@ -189,17 +236,23 @@ impl Kernels {
     /// [`GpuError::Shader`]. [`GpuError::Core`] for the denominator. Nothing is recorded then.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, job: &Job<'_>) -> Result<(), GpuError> {
         job.reduction.check()?;
-        self.encode_scaled(encoder, job, Scale::of(job.reduction))
+        self.encode_scaled(encoder, job, None, Scale::of(job.reduction))
     }
 
     pub(crate) fn encode_scaled(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         job: &Job<'_>,
+        guidance: Option<&GuidanceBindings<'_>>,
         scale: Scale,
     ) -> Result<(), GpuError> {
         let Data { shape, dtype, .. } = job.data;
         let objective = parameters(job.objective)?;
+        let scratch_gathered = self.scratch(guidance.is_some(), shape.rows() as u64 * GATHERED_BYTES);
+        let beside = match (guidance, &scratch_gathered) {
+            (Some(guidance), Some(gathered)) => Beside::Guide(GuideParts::new(shape, guidance, gathered)?),
+            _ => Beside::Nothing,
+        };
         let scratch_records = self.scratch(job.records.is_none(), shape.rows() as u64 * RECORD_BYTES);
         let scratch_totals = self.scratch(job.totals.is_none(), TOTALS_BYTES);
         let parts = Parts::new(
@@ -208,10 +261,11 @@ impl Kernels {
             job.weights.as_ref(),
             (job.records.as_ref(), scratch_records.as_ref()),
             (job.totals.as_ref(), scratch_totals.as_ref()),
-            None,
+            beside,
         )?;
 
         let map = parts.map.program()?;
+        let guide = guidance.map(|guidance| guidance.teacher.dtype);
         let store = job.gradient.store();
         let has_gradient = store != Store::None;
         let two_moves = has_gradient && scale == Scale::Kept;
@@ -222,6 +276,7 @@ impl Kernels {
             store: if two_moves { Store::None } else { store },
             reduce,
             map,
+            guide,
         };
         let judge = evaluate(Width::Vec4).judge(job.objective);
         let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
@@ -229,6 +284,7 @@ impl Kernels {
         let scaled = Params { flags: weights | flag::SCALE, ..base };
 
         let mut dispatches = Vec::new();
+        self.plan_gather(&parts, base, &mut dispatches);
         if has_gradient && !two_moves {
             self.plan_totals(&parts, base, scale, &mut dispatches);
         }
@@ -239,7 +295,7 @@ impl Kernels {
             self.plan_totals(&parts, judged, scale, &mut dispatches);
         }
         if two_moves {
-            let push_back = |width| Program::PushBack { dtype, width, store, map };
+            let push_back = |width| Program::PushBack { dtype, width, store, map, guide };
             self.plan_rows(&parts, &push_back, "", scaled, &mut dispatches)?;
         }
         self.record(encoder, &dispatches)
@@ -261,7 +317,7 @@ impl Kernels {
             None,
             (Some(&job.records), None),
             (None, totals.as_ref()),
-            None,
+            Beside::Nothing,
         )?;
         let (dtype, reduce, map) = (job.data.dtype, self.variant.reduce(), parts.map.program()?);
         let summarise = |width| Program::Summarise { dtype, width, reduce, map };
@@ -286,9 +342,10 @@ impl Kernels {
         }
         let totals = self.scratch(true, TOTALS_BYTES);
         let records = (Some(&job.records), None);
-        let parts = Parts::new(&job.data, &job.gradient, None, records, (None, totals.as_ref()), None)?;
+        let parts =
+            Parts::new(&job.data, &job.gradient, None, records, (None, totals.as_ref()), Beside::Nothing)?;
         let (dtype, map) = (job.data.dtype, parts.map.program()?);
-        let push_back = |width| Program::PushBack { dtype, width, store, map };
+        let push_back = |width| Program::PushBack { dtype, width, store, map, guide: None };
         let mut dispatches = Vec::new();
         self.plan_rows(&parts, &push_back, "", Params::default(), &mut dispatches)?;
         self.record(encoder, &dispatches)
@@ -379,7 +436,7 @@ impl Kernels {
         let (shape, dtype) = (parts.data.shape, parts.data.dtype);
         let own = [Some(&parts.logits), parts.gradient.as_ref()].into_iter().flatten();
         let own = own.map(|part| Matrix::new(part.what, part.offset, shape, dtype));
-        let all: Vec<_> = own.chain(parts.pair.as_ref().map(PairParts::matrix)).collect();
+        let all: Vec<_> = own.chain(parts.beside.matrix()).collect();
         let words = shape.vocab() * dtype.bytes() / 4;
         // More lanes than groups of four words would only wait for each other.
         let lanes = if words <= 4 * 64 { 64 } else { self.lanes };
@@ -402,15 +459,31 @@ impl Kernels {
             let mut bound: Vec<_> = matrices.into_iter().map(|(bound, _)| bound).collect();
             self.bind_rows(parts, slice, &mut params, &mut bound);
             let rows = slice.row..slice.row + slice.rows;
-            parts.map.bind(&self.cut, &self.nothing, rows.clone(), &mut params, &mut bound);
-            if let Some(pair) = &parts.pair {
-                pair.bind(&self.cut, rows, &mut params, &mut bound);
-            }
+            parts.map.bind(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
+            parts.beside.bind(&self.cut, &rows, &mut params, &mut bound);
             let bindings = program.bindings();
             bound.retain(|bound| bindings.contains(&bound.binding));
             dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });
         }
         Ok(())
+    }
+
+    /// What guided rows have of their own to one buffer.
+    fn plan_gather<'a>(&'a self, parts: &'a Parts<'a>, base: Params, dispatches: &mut Vec<Dispatch<'a>>) {
+        let Beside::Guide(guide) = &parts.beside else { return };
+        for slice in self.cut.totals(parts.data.shape.rows(), RECORD_BYTES) {
+            let groups = self.cut.fold((slice.rows as u64).div_ceil(self.lanes.into()));
+            let mut params = Params { rows: slice.rows as u32, grid_x: groups.0, ..parts.map.params(base) };
+            let mut bound = Vec::new();
+            self.bind_rows(parts, slice, &mut params, &mut bound);
+            let rows = slice.row..slice.row + slice.rows;
+            guide.bind_gather(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
+            let program = Program::Gather;
+            let bindings = program.bindings();
+            bound.retain(|bound| bindings.contains(&bound.binding));
+            let (lanes, uniform) = (self.lanes, params.to_bytes());
+            dispatches.push(Dispatch { program, judge: "", lanes, uniform, bound, groups });
+        }
     }
 
     /// Counts and sums, in one workgroup.
@@ -475,13 +548,8 @@ impl Kernels {
         bound: &mut Vec<Bound<'a>>,
     ) {
         let mut bind = |number, part: &Part<'a>, entry: u64, rows: usize, row: usize| {
-            let (offset, into) = self.cut.align(part.offset + row as u64 * entry);
-            bound.push(Bound {
-                binding: number,
-                buffer: part.buffer,
-                offset,
-                size: into + rows as u64 * entry,
-            });
+            let (part, into) = part.bound(&self.cut, number, row as u64 * entry, rows as u64 * entry);
+            bound.push(part);
             (into / 4) as u32
         };
         let Slice { row, rows } = slice;
@@ -504,7 +572,7 @@ impl<'a> Parts<'a> {
         weights: Option<&wgpu::BufferBinding<'a>>,
         records: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
         totals: (Option<&wgpu::BufferBinding<'a>>, Option<&'a wgpu::Buffer>),
-        pair: Option<PairParts<'a>>,
+        mut beside: Beside<'a>,
     ) -> Result<Self, GpuError> {
         data.check_stride()?;
         let rows = data.shape.rows() as u64;
@@ -522,16 +590,17 @@ impl<'a> Parts<'a> {
         let records = part("records", records, rows * RECORD_BYTES)?;
         let totals = part("totals", totals, TOTALS_BYTES)?;
 
-        let map = MapParts::new(data.map.as_ref(), data.shape.rows(), data.shape.vocab())?;
+        let mut map = MapParts::new(data.map.as_ref(), data.shape.rows(), data.shape.vocab())?;
         let mut written: Vec<&Part<'_>> = [&records, &totals, &dlogits].into_iter().flatten().collect();
         let mut read = vec![&targets];
         read.extend(weights.iter().chain(map.parts()));
-        if let Some(pair) = &pair {
-            written.push(&pair.divergences);
-            read.push(&pair.teacher);
-        }
+        written.extend(beside.written());
+        read.extend(beside.read());
         if matches!(gradient, Gradient::InPlace) { &mut written } else { &mut read }.push(&logits);
         check_overlap(&written, &read)?;
+        if let Beside::Guide(guide) = &mut beside {
+            guide.row_maps = map.gather(guide.gathered.clone());
+        }
         let missing = |what| GpuError::NoSize { what };
         Ok(Self {
             data,
@@ -542,7 +611,7 @@ impl<'a> Parts<'a> {
             records: records.ok_or(missing("records"))?,
             totals: totals.ok_or(missing("totals"))?,
             map,
-            pair,
+            beside,
         })
     }
 }

@@ -46,6 +46,9 @@
 //! any objective, [`Unjudged`](tokenloss_core::Unjudged) among them. [`Gpu`] implements
 //! [`EvaluatePair`](tokenloss_core::EvaluatePair).
 //!
+//! **Guided rows.** [`Kernels::encode_guided`] judges rows that are led away from a teacher's, with every objective of rows and
+//! every map. [`Gpu`] implements [`EvaluateGuided`](tokenloss_core::EvaluateGuided).
+//!
 //! **Logit maps.** [`MapBindings`] is what a batch's [`LogitMap`](tokenloss_core::LogitMap) is on the GPU: scale, margin,
 //! softcap, StableMax and masks of classes, in every call.
 //!
@@ -68,6 +71,7 @@ mod dispatch;
 mod error;
 #[cfg(feature = "device")]
 mod gpu;
+mod guide;
 mod job;
 mod kernels;
 mod linear;
@@ -75,6 +79,7 @@ mod map;
 mod pair;
 mod plan;
 mod scope;
+mod teacher;
 #[cfg(feature = "device")]
 mod time;
 mod variant;
@@ -85,6 +90,7 @@ pub use cooperative::CooperativeMatrix;
 pub use error::GpuError;
 #[cfg(feature = "device")]
 pub use gpu::{AdapterSummary, Gpu, GpuOptions};
+pub use guide::GuidanceBindings;
 pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
 pub use kernels::Kernels;
 pub use linear::{
@@ -92,9 +98,10 @@ pub use linear::{
     LinearRequirements, linear_requirements,
 };
 pub use map::{MapBindings, MaskBinding};
-pub use pair::{PairJob, TeacherData};
+pub use pair::PairJob;
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 pub use scope::guarded;
+pub use teacher::TeacherData;
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;

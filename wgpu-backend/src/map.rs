@@ -6,7 +6,7 @@ use crate::job::Part;
 use crate::plan::Cut;
 use std::ops::Range;
 use tokenloss_core::Link;
-use tokenloss_shaders::{Map, Params, binding, flag};
+use tokenloss_shaders::{GATHERED_WORDS, Map, Params, binding, flag};
 use wgpu::BufferBinding;
 
 /// What logits are taken for: a [`LogitMap`](tokenloss_core::LogitMap) whose rows have what is their own on the GPU.
@@ -39,6 +39,8 @@ pub struct MaskBinding<'a> {
 pub(crate) struct MapParts<'a> {
     link: Option<(Link, f32, f32)>,
     rows: Option<Part<'a>>,
+    /// Words from one row's numbers to the next row's.
+    row_words: usize,
     mask: Option<Part<'a>>,
     /// Words of a mask, and from one row's to the next.
     words: usize,
@@ -56,10 +58,17 @@ impl<'a> MapParts<'a> {
         Ok(Self {
             link: Some((map.link, map.scale, map.margin)),
             rows: map.rows.as_ref().map(|part| Part::new("row maps", part, 8 * rows as u64)).transpose()?,
+            row_words: 2,
             mask: map.mask.as_ref().map(mask).transpose()?,
             words,
             stride: if per_row { words } else { 0 },
         })
+    }
+
+    /// The rows' own numbers among what is gathered of them; those that there were before are returned.
+    pub(crate) fn gather(&mut self, gathered: Part<'a>) -> Option<Part<'a>> {
+        self.row_words = GATHERED_WORDS;
+        self.rows.replace(gathered)
     }
 
     /// All that is read.
@@ -97,7 +106,7 @@ impl<'a> MapParts<'a> {
         &'b self,
         cut: &Cut,
         nothing: &'b wgpu::Buffer,
-        rows: Range<usize>,
+        rows: &Range<usize>,
         params: &mut Params,
         bound: &mut Vec<Bound<'b>>,
     ) {
@@ -106,11 +115,12 @@ impl<'a> MapParts<'a> {
                 bound.push(Bound { binding, buffer: nothing, offset: 0, size: nothing.size() });
                 return 0;
             };
-            let (offset, into) = cut.align(part.offset + 4 * at as u64);
-            bound.push(Bound { binding, buffer: part.buffer, offset, size: into + 4 * words as u64 });
+            let (part, into) = part.bound(cut, binding, 4 * at as u64, 4 * words as u64);
+            bound.push(part);
             (into / 4) as u32
         };
-        params.row_maps_first = bind(binding::ROW_MAPS, self.rows.as_ref(), 2 * rows.start, 2 * rows.len());
+        let (at, words) = (rows.start * self.row_words, rows.len() * self.row_words);
+        params.row_maps_first = bind(binding::ROW_MAPS, self.rows.as_ref(), at, words);
         let last = rows.len() - 1;
         params.mask_first = bind(
             binding::MASK,

@@ -5,25 +5,15 @@ mod host;
 
 use crate::dispatch::Bound;
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES};
-use crate::kernels::{Parts, Scale};
-use crate::plan::{Cut, Matrix};
+use crate::kernels::{Beside, Parts, Scale};
+use crate::plan::Cut;
+use crate::teacher::{TeacherData, TeacherPart};
 use crate::{GpuError, Kernels, ShaderDivergence, ShaderObjective};
 use std::ops::Range;
 use tokenloss_core::divergence::Distillation;
-use tokenloss_core::{Dtype, Error, Reduction, Shape, check_length};
+use tokenloss_core::{Error, Reduction, Shape};
 use tokenloss_shaders::{Params, Program, Store, binding, divergence_parameters, flag, parameters};
 use wgpu::BufferBinding;
-
-/// The teacher's logits on the GPU. They are read only.
-#[derive(Debug, Clone)]
-pub struct TeacherData<'a> {
-    /// The student's rows and vocabulary, and any stride.
-    pub shape: Shape,
-    /// The storage type, which may differ from the student's.
-    pub dtype: Dtype,
-    /// `[rows, stride]`.
-    pub logits: BufferBinding<'a>,
-}
 
 /// Summarise two rows, judge and compare them, push the student's back: [`Kernels::encode_pair`].
 #[derive(Clone)]
@@ -53,10 +43,8 @@ pub struct PairJob<'a> {
 
 /// The checked parts of a pair that a single row does not have.
 pub(crate) struct PairParts<'a> {
-    pub(crate) teacher: Part<'a>,
+    pub(crate) teacher: TeacherPart<'a>,
     pub(crate) divergences: Part<'a>,
-    shape: Shape,
-    dtype: Dtype,
 }
 
 impl<'a> PairParts<'a> {
@@ -66,44 +54,29 @@ impl<'a> PairParts<'a> {
         divergences: Option<&BufferBinding<'a>>,
         scratch: Option<&'a wgpu::Buffer>,
     ) -> Result<Self, GpuError> {
-        let TeacherData { shape, dtype, ref logits } = *teacher;
-        check_length("teacher rows", student.rows(), shape.rows())?;
-        check_length("teacher vocab", student.vocab(), shape.vocab())?;
-        let bytes = Matrix::new("teacher", 0, shape, dtype).bytes(shape.rows());
+        let teacher = TeacherPart::new(student, teacher)?;
         let what = "divergences";
         let divergences = match (divergences, scratch) {
-            (Some(binding), _) => Part::new(what, binding, 4 * shape.rows() as u64)?,
+            (Some(binding), _) => Part::new(what, binding, 4 * student.rows() as u64)?,
             (None, Some(buffer)) => Part::whole(what, buffer),
             (None, None) => return Err(GpuError::NoSize { what }),
         };
-        Ok(Self { teacher: Part::new("teacher", logits, bytes)?, divergences, shape, dtype })
-    }
-
-    /// What the teacher's rows take.
-    pub(crate) fn matrix(&self) -> Matrix {
-        Matrix::new(self.teacher.what, self.teacher.offset, self.shape, self.dtype)
+        Ok(Self { teacher, divergences })
     }
 
     /// The bindings of some rows.
-    pub(crate) fn bind<'b>(
-        &'b self,
+    pub(crate) fn bind(
+        &self,
         cut: &Cut,
-        rows: Range<usize>,
+        rows: &Range<usize>,
         params: &mut Params,
-        bound: &mut Vec<Bound<'b>>,
+        bound: &mut Vec<Bound<'a>>,
     ) {
-        let mut bind = |binding, part: &Part<'b>, at: u64, bytes: u64, element: usize| {
-            let (offset, into) = cut.align(part.offset + at);
-            let size = (into + bytes).next_multiple_of(4);
-            bound.push(Bound { binding, buffer: part.buffer, offset, size });
-            (into / element as u64) as u32
-        };
-        let (matrix, element) = (self.matrix(), self.dtype.bytes());
-        let (first, bytes) = (rows.start as u64 * matrix.row_bytes, matrix.bytes(rows.len()));
-        params.teacher_first = bind(binding::TEACHER, &self.teacher, first, bytes, element);
-        params.teacher_stride = self.shape.stride() as u32;
+        self.teacher.bind(cut, rows, params, bound);
         let (first, bytes) = (4 * rows.start as u64, 4 * rows.len() as u64);
-        params.divergences_first = bind(binding::DIVERGENCES, &self.divergences, first, bytes, 4);
+        let (part, into) = self.divergences.bound(cut, binding::DIVERGENCES, first, bytes);
+        bound.push(part);
+        params.divergences_first = (into / 4) as u32;
     }
 }
 
@@ -148,7 +121,7 @@ impl Kernels {
             job.weights.as_ref(),
             (job.records.as_ref(), scratch_records.as_ref()),
             (job.totals.as_ref(), scratch_totals.as_ref()),
-            Some(pair),
+            Beside::Pair(pair),
         )?;
 
         let store = job.gradient.store();

@@ -331,7 +331,7 @@ impl<'a> Call<'a> {
         let (totals, totals_first) = self.bind(binding::TOTALS, &parts.totals, 0, TOTALS_BYTES, 4);
         bound.push(totals);
         let mut params = params;
-        parts.map.bind(&kernels.cut, &kernels.nothing, rows.clone(), &mut params, &mut bound);
+        parts.map.bind(&kernels.cut, &kernels.nothing, &rows, &mut params, &mut bound);
         let bindings = program.bindings();
         bound.retain(|bound| bindings.contains(&bound.binding));
         let params = Params {
@@ -407,8 +407,13 @@ impl<'a> Call<'a> {
     fn push_back(&self, chunk: &Range<usize>, scale: u32, held: bool, into: &mut Vec<Dispatch<'a>>) {
         let nan_rows = if self.non_finite == NonFinite::NanRow { flag::NAN_ROWS } else { 0 };
         self.list(chunk, scale | flag::LIVE | nan_rows, into);
-        let push_back =
-            Program::PushBack { dtype: Dtype::F32, width: Width::Vec4, store: Store::InPlace, map: self.map };
+        let push_back = Program::PushBack {
+            dtype: Dtype::F32,
+            width: Width::Vec4,
+            store: Store::InPlace,
+            guide: None,
+            map: self.map,
+        };
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
             if !held {
                 self.logits(chunk, &columns, into);

@@ -1,7 +1,8 @@
 //! Pairs of rows on host slices.
 
-use super::{PairJob, TeacherData};
+use super::PairJob;
 use crate::gpu::{Host, Results, Rows, SlicePart, partials_of, records, row_bytes, whole};
+use crate::teacher::TeacherData;
 use crate::{Gpu, GpuError, Gradient, ShaderDivergence, ShaderObjective, words};
 use tokenloss_core::divergence::{Distillation, Divergence};
 use tokenloss_core::{

@@ -3,7 +3,7 @@
 use crate::data::Matrix;
 use crate::machine::{gpus, say};
 use crate::run::{Done, PLACES, Place, Setup, run};
-use crate::tolerance::{Row, least};
+use crate::tolerance::{Row, ULP, least};
 use tokenloss_core::reference::{self, Results};
 use tokenloss_core::{
     AnyRow, AnyToken, Batch, Composite, Denominator, Detail, Dtype, LogitMap, MAX_PARAMETERS, Nll, Objective,
@@ -21,7 +21,7 @@ pub(crate) struct Worst {
 }
 
 impl Worst {
-    fn take(&mut self, other: Self) {
+    pub(crate) fn take(&mut self, other: Self) {
         self.loss = self.loss.max(other.loss);
         self.gradient = self.gradient.max(other.gradient);
         self.share = self.share.max(other.share);
@@ -42,6 +42,19 @@ pub(crate) fn oracle<O: RowObjective>(
     weights: Option<&[f32]>,
     map: Option<LogitMap<'_>>,
 ) -> Oracle {
+    let logits: Vec<f64> = matrix.logits.iter().map(|z| f64::from(*z)).collect();
+    oracle_of(objective, reduction, matrix, &logits, weights, map)
+}
+
+/// Of other logits than the matrix has.
+fn oracle_of<O: RowObjective>(
+    objective: &O,
+    reduction: Reduction,
+    matrix: &Matrix,
+    logits: &[f64],
+    weights: Option<&[f32]>,
+    map: Option<LogitMap<'_>>,
+) -> Oracle {
     let rows = matrix.rows();
     let shape = Shape::new(rows, matrix.vocab).unwrap();
     let mut batch =
@@ -52,19 +65,33 @@ pub(crate) fn oracle<O: RowObjective>(
     if let Some(map) = map {
         batch = batch.with_map(map).unwrap();
     }
-    let logits: Vec<f64> = matrix.logits.iter().map(|z| f64::from(*z)).collect();
     let mut losses = vec![0.0; rows];
     let mut summaries = vec![RowSummary::nan(); rows];
     let mut dlogits = vec![0.0; logits.len()];
     let results = Results { losses: &mut losses, summaries: &mut summaries, dlogits: &mut dlogits };
-    let totals = reference::evaluate(objective, reduction, &batch, &logits, results).unwrap();
+    let totals = reference::evaluate(objective, reduction, &batch, logits, results).unwrap();
     Oracle { losses, summaries, dlogits, totals }
+}
+
+/// What the rows are judged as, and their strengths.
+fn guided(setup: &Setup<'_>) -> (Vec<f64>, Vec<f64>) {
+    let Setup { matrix, guide, .. } = *setup;
+    let strengths: Vec<f64> =
+        (0..matrix.rows()).map(|row| guide.map_or(1.0, |guide| guide.guidance.of_row(row).into())).collect();
+    let of = |(at, z): (usize, &f32)| {
+        let z = f64::from(*z);
+        guide.map_or(z, |guide| {
+            reference::guided(strengths[at / matrix.vocab], z, guide.teacher.logits[at].into())
+        })
+    };
+    (matrix.logits.iter().enumerate().map(of).collect(), strengths)
 }
 
 /// Checks everything of a run, and returns the largest errors.
 pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_>, done: &Done) -> Worst {
-    let Setup { matrix, reduction, weights, place, map, .. } = *setup;
-    let truth = oracle(objective, reduction, matrix, weights, map);
+    let Setup { matrix, reduction, weights, place, map, guide, .. } = *setup;
+    let (taken, strengths) = guided(setup);
+    let truth = oracle_of(objective, reduction, matrix, &taken, weights, map);
     let mut worst = Worst::default();
     let scale = if truth.totals.denominator == 0.0 { 0.0 } else { 1.0 / truth.totals.denominator };
     let (mut ambiguous, mut faint) = (false, 0);
@@ -80,7 +107,7 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
             assert!(gradient.iter().all(|g| *g == 0.0), "{what}: ignored row {row} has a gradient");
             continue;
         }
-        let logits = matrix.row(row);
+        let logits = &taken[columns.clone()];
         if !summary.stats.is_valid() {
             assert!(record.loss.is_nan() && record.log_p.is_nan() && record.lse.is_nan());
             assert!(record.status != 0 && record.argmax == -1 && record.entropy.is_nan());
@@ -89,7 +116,16 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         }
         assert_eq!(record.status, 0, "{what}: row {row}");
         let row_map = map.map(|map| map.row(row, matrix.vocab));
-        let allowed = Row::of_map(objective, row_map, logits, target as usize, summary);
+        // Two products, what is left of the strength, and a sum; nothing at a strength of 1.
+        let off = guide.filter(|_| strengths[row] != 1.0).map_or(0.0, |guide| {
+            let size = |(z, u): (&f32, &f32)| {
+                let finite = |x: f32| if x.is_finite() { f64::from(x).abs() } else { 0.0 };
+                strengths[row] * finite(*z) + (1.0 - strengths[row]).abs() * finite(*u)
+            };
+            let pairs = matrix.row(row).iter().zip(guide.teacher.row(row));
+            2.0 * ULP * pairs.map(size).fold(0.0, f64::max)
+        });
+        let allowed = Row::of_map(objective, row_map, logits, off, target as usize, summary);
         if allowed.either_side {
             ambiguous = true;
             continue;
@@ -129,11 +165,11 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
         }
         let mut largest = 0.0f64;
         for (column, got) in gradient.iter().enumerate() {
-            let expected = truth.dlogits[columns.start + column];
+            let expected = strengths[row] * truth.dlogits[columns.start + column];
             let is_target = column == target as usize;
-            let allowed = allowed.gradient(matrix.dtype, column, weight * scale, expected);
+            let allowed = allowed.gradient(matrix.dtype, column, strengths[row] * weight * scale, expected);
             let is_masked =
-                logits[column] == f32::NEG_INFINITY || row_map.is_some_and(|map| !map.allows(column));
+                logits[column] == f64::NEG_INFINITY || row_map.is_some_and(|map| !map.allows(column));
             if is_masked && !is_target {
                 assert_eq!(*got, 0.0, "{what}: row {row}, masked column {column}");
             }
@@ -180,12 +216,12 @@ fn spread(parameters: &[Parameter]) -> Vec<[f32; MAX_PARAMETERS]> {
     all
 }
 
-fn tokens(name: &str) -> Vec<AnyToken> {
+pub(crate) fn tokens(name: &str) -> Vec<AnyToken> {
     let all = spread(AnyToken::parameters_of(name).unwrap()).into_iter();
     all.map(|values| AnyToken::with_parameters(name, values).unwrap().unwrap()).collect()
 }
 
-fn rows(name: &str) -> Vec<AnyRow> {
+pub(crate) fn rows(name: &str) -> Vec<AnyRow> {
     let all = spread(AnyRow::parameters_of(name).unwrap()).into_iter();
     all.map(|values| AnyRow::with_parameters(name, values).unwrap().unwrap()).collect()
 }

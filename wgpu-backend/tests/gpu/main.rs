@@ -6,6 +6,8 @@ mod agreement;
 mod cooperative;
 mod data;
 mod errors;
+mod guided;
+mod guided_errors;
 mod hosts;
 mod linear;
 mod linear_rows;

@@ -11,7 +11,7 @@ use tokenloss_core::{
 const VOCAB: usize = 259;
 
 /// Scales, margins and masks for the rows of a matrix; no target is masked.
-struct Own {
+pub(crate) struct Own {
     scales: Vec<f32>,
     margins: Vec<f32>,
     per_row: Vec<u32>,
@@ -19,7 +19,7 @@ struct Own {
 }
 
 impl Own {
-    fn of(matrix: &Matrix) -> Self {
+    pub(crate) fn of(matrix: &Matrix) -> Self {
         let words = matrix.vocab.div_ceil(32);
         let mut per_row: Vec<u32> =
             (0..matrix.rows() * words).map(|i| 0x9e37_79b9u32.wrapping_mul(i as u32 | 1)).collect();
@@ -37,7 +37,7 @@ impl Own {
         }
     }
 
-    fn maps(&self) -> Vec<LogitMap<'_>> {
+    pub(crate) fn maps(&self) -> Vec<LogitMap<'_>> {
         let plain = LogitMap::default();
         let (softcap, stable_max) = (LogitMap::softcap(30.0).unwrap(), LogitMap::stable_max());
         let mut maps = vec![plain, softcap, stable_max, LogitMap::softcap(0.5).unwrap()];
@@ -54,7 +54,7 @@ impl Own {
 }
 
 /// A matrix whose rows are all within what a map and f32 can hold.
-fn matrix(dtype: Dtype, vocab: usize) -> Matrix {
+pub(crate) fn matrix(dtype: Dtype, vocab: usize) -> Matrix {
     let mut matrix = Matrix::mixture(dtype, vocab, 31);
     if dtype == Dtype::F32 {
         // The row with differences that overflow.

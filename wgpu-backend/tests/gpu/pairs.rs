@@ -20,7 +20,7 @@ use tokenloss_wgpu::{
 };
 
 /// A teacher for a matrix of students: the same row, near, apart, with masks of its own.
-fn teacher_of(student: &Matrix, dtype: Dtype) -> Matrix {
+pub(crate) fn teacher_of(student: &Matrix, dtype: Dtype) -> Matrix {
     let (mut teacher, mut random) = (Matrix::new(dtype, student.vocab), Random(77));
     for row in 0..student.rows() {
         let of_student = student.row(row);

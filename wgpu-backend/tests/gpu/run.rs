@@ -3,10 +3,11 @@
 use crate::data::{Matrix, element, to_words};
 use std::ops::Range;
 use tokenloss_core::half::{bf16, f16};
-use tokenloss_core::{Dtype, LogitMap, Reduction, RowMap, Shape};
+use tokenloss_core::{Dtype, Guidance, LogitMap, Reduction, RowMap, Shape};
 use tokenloss_wgpu::shaders::{RECORD_WORDS, TOTALS_WORDS};
 use tokenloss_wgpu::{
-    Data, Gpu, GpuError, Gradient, Job, MapBindings, MaskBinding, Record, ShaderObjective, wgpu,
+    Data, Gpu, GpuError, Gradient, GuidanceBindings, Job, MapBindings, MaskBinding, Record, ShaderObjective,
+    TeacherData, wgpu,
 };
 use wgpu::util::DeviceExt;
 
@@ -36,6 +37,23 @@ pub(crate) struct Setup<'a> {
     pub(crate) weights: Option<&'a [f32]>,
     pub(crate) place: Place,
     pub(crate) map: Option<LogitMap<'a>>,
+    pub(crate) guide: Option<Guide<'a>>,
+}
+
+/// What guides the rows of a setup.
+#[derive(Clone, Copy)]
+pub(crate) struct Guide<'a> {
+    pub(crate) teacher: &'a Matrix,
+    pub(crate) stride: usize,
+    /// Words in front of the teacher's logits; in front of the strengths as many as in front of the targets.
+    pub(crate) offset: usize,
+    pub(crate) guidance: Guidance<'a>,
+}
+
+impl<'a> Guide<'a> {
+    pub(crate) fn new(teacher: &'a Matrix, guidance: Guidance<'a>) -> Self {
+        Self { teacher, stride: teacher.vocab, offset: 0, guidance }
+    }
 }
 
 impl<'a> Setup<'a> {
@@ -49,6 +67,7 @@ impl<'a> Setup<'a> {
             weights: None,
             place: Place::Into,
             map: None,
+            guide: None,
         }
     }
 }
@@ -197,6 +216,39 @@ impl<'a> MapBuffers<'a> {
     }
 }
 
+/// A teacher and strengths in buffers of the test's own.
+struct GuideBuffers<'a> {
+    guide: Guide<'a>,
+    rows: usize,
+    words: usize,
+    teacher: wgpu::Buffer,
+    strengths: wgpu::Buffer,
+}
+
+impl<'a> GuideBuffers<'a> {
+    fn new(gpu: &Gpu, guide: &Guide<'a>, rows: usize, offset: usize) -> Self {
+        let words = words_of(guide.teacher, guide.stride);
+        let strengths: Vec<u32> = (0..rows).map(|row| guide.guidance.of_row(row).to_bits()).collect();
+        Self {
+            guide: *guide,
+            rows,
+            words: words.len(),
+            teacher: buffer(gpu, &guarded(guide.offset, &words)),
+            strengths: buffer(gpu, &guarded(offset, &strengths)),
+        }
+    }
+
+    fn bindings(&self, offset: usize) -> GuidanceBindings<'_> {
+        let Guide { teacher, stride, offset: at, guidance } = self.guide;
+        let shape = Shape::new(self.rows, teacher.vocab).unwrap().with_stride(stride).unwrap();
+        GuidanceBindings {
+            teacher: TeacherData { shape, dtype: teacher.dtype, logits: part(&self.teacher, at, self.words) },
+            strength: if let Guidance::All(strength) = guidance { strength } else { 1.0 },
+            rows: matches!(guidance, Guidance::Each(_)).then(|| part(&self.strengths, offset, self.rows)),
+        }
+    }
+}
+
 /// Runs the job twice, demands the same bits, and that nothing outside was touched.
 pub(crate) fn run(gpu: &Gpu, setup: &Setup<'_>) -> Done {
     let once = try_run(gpu, setup).unwrap();
@@ -225,6 +277,7 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
     let buffers = before.each_ref().map(|words| buffer(gpu, words));
     let [logits, dlogits, target_buffer, weight_buffer, records, totals] = &buffers;
     let map = setup.map.map(|map| MapBuffers::new(gpu, &map, rows, matrix.vocab, at_targets));
+    let guide = setup.guide.map(|guide| GuideBuffers::new(gpu, &guide, rows, at_targets));
     let job = Job {
         data: Data {
             shape,
@@ -245,7 +298,10 @@ fn try_run(gpu: &Gpu, setup: &Setup<'_>) -> Result<(Vec<Vec<u32>>, Done), GpuErr
         totals: Some(part(totals, at_records, TOTALS_WORDS)),
     };
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    gpu.kernels().encode(&mut encoder, &job)?;
+    match &guide {
+        None => gpu.kernels().encode(&mut encoder, &job)?,
+        Some(guide) => gpu.kernels().encode_guided(&mut encoder, &job, &guide.bindings(at_targets))?,
+    }
     gpu.queue().submit([encoder.finish()]);
     let after: Vec<Vec<u32>> = buffers.iter().map(|buffer| read(gpu, buffer)).collect();
 

@@ -5,7 +5,9 @@
 //! evaluating it in f64 at the ends of the intervals in which its arguments lie: its condition number. What the
 //! objective's own arithmetic loses is four times what the same formula loses in f32 at these points.
 
-use tokenloss_core::{Dtype, RowEval, RowMap, RowObjective, RowPartials, RowStats, RowSummary, TargetProb};
+use tokenloss_core::{
+    Dtype, Link, RowEval, RowMap, RowObjective, RowPartials, RowStats, RowSummary, TargetProb,
+};
 
 /// One unit in the last place of 1, in f32.
 pub(crate) const ULP: f64 = 1.0 / (1 << 23) as f64;
@@ -60,6 +62,8 @@ pub(crate) struct Row {
     logit: f64,
     /// Of the map.
     scale: f64,
+    /// Of the map's derivative, relative, by what the logits are off.
+    bend: f64,
     partials: RowPartials<f64>,
     /// Of each partial, absolute.
     errors: RowPartials<f64>,
@@ -78,30 +82,32 @@ impl Row {
         target: usize,
         row: &RowSummary<f64>,
     ) -> Self {
-        Self::of_map(objective, None, logits, target, row)
+        let logits: Vec<f64> = logits.iter().map(|z| f64::from(*z)).collect();
+        Self::of_map(objective, None, &logits, 0.0, target, row)
     }
 
+    /// Of logits that are themselves off by so much, absolute.
     pub(crate) fn of_map<O: RowObjective>(
         objective: &O,
         map: Option<RowMap<'_>>,
-        logits: &[f32],
+        logits: &[f64],
+        off: f64,
         target: usize,
         row: &RowSummary<f64>,
     ) -> Self {
         let stats = row.stats;
-        let mapped = |(column, z): (usize, &f32)| match map {
-            Some(map) if map.allows(column) => {
-                (map.of(f64::from(*z), column, target), map.derivative(f64::from(*z)))
-            }
+        let mapped = |(column, z): (usize, &f64)| match map {
+            Some(map) if map.allows(column) => (map.of(*z, column, target), map.derivative(*z)),
             Some(_) => (f64::NEG_INFINITY, 0.0),
-            None => (f64::from(*z), 1.0),
+            None => (*z, 1.0),
         };
         let logits: Vec<(f64, f64)> = logits.iter().enumerate().map(mapped).collect();
         // A division, an exponential or a logarithm, a division, and the margin and the scale.
-        let logit = map.map_or(0.0, |map| {
+        let logit = map.map_or(off, |map| {
             let size = |z: &(f64, f64)| if z.0.is_finite() { z.0.abs() } else { 0.0 };
-            16.0 * ULP
-                * (logits.iter().map(size).fold(0.0, f64::max) + f64::from((map.margin * map.scale).abs()))
+            let largest = logits.iter().map(size).fold(0.0, f64::max);
+            // No link is steeper than 1.
+            16.0 * ULP * (largest + f64::from((map.margin * map.scale).abs())) + off * f64::from(map.scale)
         });
         // Each share's own error, weighted by the share, and one rounding per addition: of a lane's partial sums,
         // of the merges of at least 64 lanes.
@@ -187,6 +193,12 @@ impl Row {
             logits,
             logit,
             scale: map.map_or(1.0, |map| map.scale.into()),
+            // Of the derivative's logarithm by the logit: 2 tanh / cap, 1 / (1 + |z|), 0.
+            bend: match map.map(|map| map.link) {
+                Some(Link::Softcap { cap }) => 2.0 / f64::from(cap) * off,
+                Some(Link::StableMax) => off,
+                _ => 0.0,
+            },
             partials: exact.partials,
             errors: RowPartials { d_target, d_lse, d_entropy, d_mean, d_energy },
             one_minus_p,
@@ -256,7 +268,7 @@ impl Row {
         let faint = 1.0 + d_lse.abs() + 100.0 * partials.d_entropy.abs();
         // The derivative is a quotient, of an exponential where it is small.
         let share = (derivative / self.scale).max(1e-38);
-        let of_derivative = if self.logit == 0.0 { 0.0 } else { exp(share.ln()) + 8.0 * ULP };
+        let of_derivative = if self.logit == 0.0 { 0.0 } else { exp(share.ln()) + 8.0 * ULP + self.bend };
         let own = (direct + entropy + affine) * derivative * scale
             + (4.0 * ULP + of_derivative) * expected.abs()
             + TINY * (1.0 + faint * scale);
