@@ -27,9 +27,9 @@ struct Params {
   row_maps_first: u32,
   mask_first: u32,
   mask_stride: u32,      // words from one row's classes to the next; 0 where all rows share them
-  teacher_first: u32,    // element of the teacher's first row inside its binding
+  teacher_first: u32,    // element of the first row of the teacher, or of labels, inside its binding
   teacher_stride: u32,   // elements
-  divergences_first: u32,
+  side_first: u32,       // word of the divergences, or of the classes' weights
   objective: array<vec4<f32>, 6>,
   divergence: vec4<f32>,
   temperature: f32,      // of both rows, for the divergence alone, and
@@ -51,6 +51,7 @@ const FLAG_NAN_ROWS = 32u;     // bad rows are live
 const FLAG_ROW_MAPS = 64u;     // rows have a scale and a margin of their own
 const FLAG_MASK = 128u;        // only some classes are allowed
 const FLAG_STRENGTHS = 256u;   // rows have a strength of guidance of their own
+const FLAG_CLASS_WEIGHTS = 512u;
 
 const DENOMINATOR_GIVEN = 0u;
 const DENOMINATOR_VALID = 1u;

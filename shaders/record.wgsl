@@ -31,6 +31,7 @@ const STATUS_BAD_TARGET = 0xfffffffeu;
 const STATUS_TEACHER_NO_MASS = 0xfffffffdu;
 const STATUS_TEACHER = 0x40000000u;    // and the column, plus 1, of the first NaN or +infinity of the teacher's row
 const STATUS_INFINITE = 0x80000000u;   // the same for the first class that makes a divergence infinite
+const STATUS_LABEL = 0xc0000000u;      // the same for the first label outside of what it may be
 
 fn record_of(row: u32) -> u32 {
   return params.records_first + row * RECORD_WORDS;

@@ -1,23 +1,18 @@
 // Summarise, judge and push back in one workgroup a row: two reads and one write of the row. Without a gradient
 // it is the forward pass; with an objective that returns nothing it is `summarise`.
 
-var<workgroup> target_shared: i32;
 var<workgroup> push_shared: Push;
 
 fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   if (row >= params.rows) {
     return;
   }
-  if (lane == 0u) {
-    target_shared = targets[params.targets_first + row];
-  }
-  // A value from a read_write buffer may steer control flow before a barrier only through here.
-  let goal = workgroupUniformLoad(&target_shared);
+  let goal = goal_of(row, lane);
   let span = span_of(row);
   let map = row_map(row, u32(goal));
   if (goal == -100) {
     if (lane == 0u) {
-      record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+      record_write_ignored(row);
     }
     if (HAS_GRADIENT) {
       sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
@@ -47,7 +42,7 @@ fn judge_row(row: u32, goal: i32, span: Span, map: RowMap, stats: RowStats) -> P
     status = STATUS_NO_MASS;
   }
   if (status != STATUS_FINE) {
-    record_write_nan(row, status, params.nan, params.nan, u32(judge(row_summary_bad()).kept));
+    record_write_bad(row, status, judge(row_summary_bad()).kept);
     return push_of(PUSH_NAN);
   }
 

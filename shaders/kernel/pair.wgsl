@@ -3,7 +3,6 @@
 
 @group(0) @binding(17) var<storage, read_write> divergences: array<f32>;
 
-var<workgroup> target_shared: i32;
 var<workgroup> push_shared: PairPush;
 
 // What one lane has seen of both rows.
@@ -24,16 +23,13 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   if (row >= params.rows) {
     return;
   }
-  if (lane == 0u) {
-    target_shared = targets[params.targets_first + row];
-  }
-  let goal = workgroupUniformLoad(&target_shared);
+  let goal = goal_of(row, lane);
   let span = span_of(row);
   let map = row_map(row, u32(goal));
   if (goal == -100) {
     if (lane == 0u) {
-      record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
-      divergences[params.divergences_first + row] = 0.0;
+      record_write_ignored(row);
+      divergences[params.side_first + row] = 0.0;
     }
     if (HAS_GRADIENT) {
       sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
@@ -133,9 +129,6 @@ fn tail_of_lane(part: RowStats, tail: f32, whole: RowStats) -> f32 {
   return share_at_temperature4(vec4<f32>(part.max - whole.max)).x * (1.0 + tail);
 }
 
-// Blocks that a lane adds up before it adds them to the rest: nested sums lose less than one long one.
-const RUN = 16u;
-
 // Value and pull of one lane's share of the classes.
 fn sweep_entries(span: Span, teacher_first: u32, frame: Frame, lane: u32) -> LaneSums {
   var value = vec4<f32>(0.0);
@@ -180,9 +173,8 @@ fn judge_pair(row: u32, goal: i32, span: Span, stats: RowStats, teacher_stats: R
   }
   let live = record_of(row) + RECORD_LIVE;
   if (status != STATUS_FINE) {
-    record_write_nan(row, status, params.nan, params.nan, u32(judge(row_summary_bad()).kept));
-    records[live] = 1u;
-    divergences[params.divergences_first + row] = nan();
+    record_write_bad(row, status, judge(row_summary_bad()).kept);
+    divergences[params.side_first + row] = nan();
     return PairPush(push_of(PUSH_NAN), 0.0, 0.0);
   }
 
@@ -196,7 +188,7 @@ fn judge_pair(row: u32, goal: i32, span: Span, stats: RowStats, teacher_stats: R
   }
   eval.loss = params.objective_weight * eval.loss + params.divergence_factor * sums.a;
   record_write(row, status, summary, eval);
-  divergences[params.divergences_first + row] = sums.a;
+  divergences[params.side_first + row] = sums.a;
 
   // Rows that are the same pull nowhere.
   var factor = 0.0;
@@ -209,10 +201,6 @@ fn judge_pair(row: u32, goal: i32, span: Span, stats: RowStats, teacher_stats: R
   records[live] = u32(row_partials_is_live(pulls) || row_partials_is_live(partials));
   let push = push_live(column, summary, row_partials_scaled(eval.partials, scale_of(row)));
   return PairPush(push, weighted(factor, scale_of(row)), sums.b);
-}
-
-fn weighted(factor: f32, weight: f32) -> f32 {
-  return select(factor * weight, 0.0, weight == 0.0);
 }
 
 // Writes one lane's share of the student's gradient.

@@ -1,19 +1,14 @@
 // What a tile's columns know of a row, merged into its record. Until the row is judged, the record's status is the
 // first bad column of the whole vocabulary, plus 1, and its last two words are the target's logit and whether it was seen.
 
-var<workgroup> target_shared: i32;
-
 fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   if (row >= params.rows) {
     return;
   }
-  if (lane == 0u) {
-    target_shared = targets[params.targets_first + row];
-  }
-  let goal = workgroupUniformLoad(&target_shared);
+  let goal = goal_of(row, lane);
   if (goal == -100) {
     if (lane == 0u) {
-      record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+      record_write_ignored(row);
     }
     return;
   }

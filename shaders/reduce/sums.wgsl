@@ -1,5 +1,8 @@
 // Sums over all lanes, in the workgroup memory of the statistics.
 
+// Blocks that a lane adds up before it adds them to the rest: nested sums lose less than one long one.
+const RUN = 16u;
+
 struct LaneSums {
   a: f32,
   b: f32,
@@ -22,4 +25,9 @@ fn reduce_sums(sums: LaneSums, lane: u32) -> LaneSums {
     workgroupBarrier();
   }
   return LaneSums(merged[0].tail, merged[0].moment, merged[0].bad);
+}
+
+// A factor of a row's gradient times a weight, of which 0 takes out whatever the factor is.
+fn weighted(factor: f32, weight: f32) -> f32 {
+  return select(factor * weight, 0.0, weight == 0.0);
 }

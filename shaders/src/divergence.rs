@@ -1,5 +1,6 @@
 //! Divergences that a GPU can run.
 
+use crate::of_class;
 use std::borrow::Cow;
 use std::fmt::Write;
 use tokenloss_core::divergence::{self, AnyDivergence};
@@ -64,77 +65,24 @@ impl<D: ShaderDivergence + ?Sized> ShaderDivergence for &D {
 
 /// The values of the parameters, for [`Params::divergence`](crate::Params::divergence).
 pub fn divergence_parameters(divergence: &dyn ShaderDivergence) -> [f32; MAX_PARAMETERS] {
-    let mut all = [0.0; MAX_PARAMETERS];
-    all.iter_mut().zip(divergence.parameters()).for_each(|(into, value)| *into = value);
-    all
+    of_class::parameters(divergence.parameters())
 }
 
 /// The WGSL that declares `fn divergence_of(entry: Entry) -> EntryEval` for a divergence.
 pub(crate) fn compare(divergence: &dyn ShaderDivergence) -> String {
-    let name = divergence.name();
-    let mut text = divergence.wgsl().into_owned();
-    let mut missing: Vec<_> = DIVERGENCES.iter().filter(|(listed, _)| *listed != name).collect();
-    // What is called may call others.
-    while let Some(at) = missing.iter().position(|(listed, _)| calls(&text, listed)) {
-        text += missing.remove(at).1;
-    }
-    let mut call = format!("{name}(entry");
-    for at in 0..divergence.parameters().len().min(MAX_PARAMETERS) {
-        let _ = write!(call, ", params.divergence[{at}]");
-    }
-    let _ = write!(text, "\nfn divergence_of(entry: Entry) -> EntryEval {{\n  return {call});\n}}\n");
+    let (name, parameters) = (divergence.name(), divergence.parameters().len());
+    let mut text = of_class::with_called(&name, divergence.wgsl().into_owned(), DIVERGENCES);
+    let call = of_class::call(&name, "entry", parameters);
+    let _ = write!(text, "\nfn divergence_of(entry: Entry) -> EntryEval {{\n  return {call};\n}}\n");
     text
 }
 
-/// Whether a text calls a function.
-fn calls(text: &str, name: &str) -> bool {
-    let in_name = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(&format!("{name}(")).any(|(at, _)| !text[..at].ends_with(in_name))
-}
-
 macro_rules! twins {
-    ($($module:ident $type:ident { $($parameter:tt)* } $source:literal)*) => {
-        /// The WGSL file of every listed divergence, by name.
-        pub const DIVERGENCES: &[(&str, &str)] = &[
-            $((stringify!($module), include_str!(concat!("../divergence/", stringify!($module), ".wgsl"))),)*
-        ];
-
-        $(
-            impl ShaderDivergence for divergence::$type {
-                fn name(&self) -> Cow<'static, str> {
-                    Self::NAME.into()
-                }
-                fn wgsl(&self) -> Cow<'static, str> {
-                    include_str!(concat!("../divergence/", stringify!($module), ".wgsl")).into()
-                }
-                fn parameters(&self) -> Vec<f32> {
-                    Listed::parameters(self)[..Self::PARAMETERS.len()].to_vec()
-                }
-            }
-        )*
-
-        impl AnyShader for AnyDivergence {
-            fn as_shader(&self) -> &dyn ShaderDivergence {
-                match self { $(Self::$type(divergence) => divergence),* }
-            }
+    ($($line:tt)*) => {
+        of_class::twins! {
+            /// The WGSL file of every listed divergence, by name.
+            DIVERGENCES "../divergence/" ShaderDivergence AnyDivergence divergence {} $($line)*
         }
     };
 }
 for_each_objective!(divergences, twins);
-
-/// An enum of divergences is the one that it holds.
-trait AnyShader {
-    fn as_shader(&self) -> &dyn ShaderDivergence;
-}
-
-impl ShaderDivergence for AnyDivergence {
-    fn name(&self) -> Cow<'static, str> {
-        self.as_shader().name()
-    }
-    fn wgsl(&self) -> Cow<'static, str> {
-        self.as_shader().wgsl()
-    }
-    fn parameters(&self) -> Vec<f32> {
-        self.as_shader().parameters()
-    }
-}

@@ -36,7 +36,7 @@ pub mod binding {
     pub const ROW_MAPS: u32 = 14;
     /// The bits of the classes that are allowed, u32.
     pub const MASK: u32 = 15;
-    /// The teacher's logits `[rows, teacher_stride]`.
+    /// The teacher's logits, or labels, `[rows, teacher_stride]`.
     pub const TEACHER: u32 = 16;
     /// The divergences `[rows]`, f32.
     pub const DIVERGENCES: u32 = 17;
@@ -44,6 +44,8 @@ pub mod binding {
     pub const STRENGTHS: u32 = 18;
     /// What is gathered of each row, [`GATHERED_WORDS`](super::GATHERED_WORDS) f32.
     pub const GATHERED: u32 = 19;
+    /// The weights of classes `[vocab]`, f32.
+    pub const CLASS_WEIGHTS: u32 = 20;
 }
 
 /// Bits of [`Params::flags`].
@@ -66,6 +68,8 @@ pub mod flag {
     pub const MASK: u32 = 128;
     /// Rows have a strength of guidance of their own.
     pub const STRENGTHS: u32 = 256;
+    /// Classes have weights.
+    pub const CLASS_WEIGHTS: u32 = 512;
 }
 
 /// The status of a row whose logits are all -infinity. Any non-zero status other than those that have a name, or are made of
@@ -84,6 +88,9 @@ pub const STATUS_TEACHER: u32 = 0x4000_0000;
 
 /// This and the first column, plus 1, that makes a divergence infinite are the status of the pair.
 pub const STATUS_INFINITE: u32 = 0x8000_0000;
+
+/// This and the column, plus 1, of the first label that is not what it may be are the status of a row with labels.
+pub const STATUS_LABEL: u32 = 0xc000_0000;
 
 /// 32-bit words of a row's record.
 pub const RECORD_WORDS: usize = 22;
@@ -292,15 +299,16 @@ pub struct Params {
     pub mask_first: u32,
     /// Words from one row's classes to the next; 0 where all rows share them.
     pub mask_stride: u32,
-    /// The element of the teacher's first row inside its binding.
+    /// The element of the first row of the teacher, or of labels, inside its binding.
     pub teacher_first: u32,
-    /// Elements from one of the teacher's rows to the next.
+    /// Elements from one of these rows to the next.
     pub teacher_stride: u32,
-    /// The word of the first divergence inside its binding.
-    pub divergences_first: u32,
+    /// The word of the first divergence, or of the first class's weight, inside its binding.
+    pub side_first: u32,
     /// The objective's parameters, see [`parameters`](crate::parameters).
     pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
-    /// The divergence's parameters, see [`divergence_parameters`](crate::divergence_parameters).
+    /// The parameters of the divergence, see [`divergence_parameters`](crate::divergence_parameters), or of the labels' objective,
+    /// see [`label_parameters`](crate::label_parameters).
     pub divergence: [f32; MAX_PARAMETERS],
     /// The temperature of both rows, for the divergence alone.
     pub temperature: f32,
@@ -353,7 +361,7 @@ impl Params {
             self.mask_stride,
             self.teacher_first,
             self.teacher_stride,
-            self.divergences_first,
+            self.side_first,
         ];
         let pair = [
             self.temperature,

@@ -6,7 +6,7 @@
 //! A shader is the concatenation of small files: arithmetic, the row (the twin of `core/src/row.rs`), the terms of one
 //! objective (the twins of `core/src/objective/<name>.rs`), the statistics that it looks at, the storage type, the width of
 //! a load, where the gradient goes, how lanes are merged, for two rows a divergence (the twin of
-//! `core/src/divergence/<name>.rs`), and a kernel. There is no preprocessor: each choice is a file that
+//! `core/src/divergence/<name>.rs`), for labels an objective of theirs (the twin of `core/src/label/<name>.rs`), and a kernel. There is no preprocessor: each choice is a file that
 //! declares the same names.
 //!
 //! ```
@@ -31,14 +31,18 @@
 #![forbid(unsafe_code)]
 
 mod divergence;
+mod label;
 mod layout;
 mod objective;
+mod of_class;
 mod program;
 
 pub use divergence::{DIVERGENCES, ShaderDivergence, divergence_parameters};
+pub use label::{LABELS, ShaderLabel, label_parameters};
 pub use layout::{
     BatchRecord, GATHERED_WORDS, Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET,
-    STATUS_INFINITE, STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS, binding, flag,
+    STATUS_INFINITE, STATUS_LABEL, STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS,
+    binding, flag,
 };
 pub use objective::{
     Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,

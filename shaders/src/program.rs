@@ -1,8 +1,9 @@
 //! Which files make a shader.
 
 use crate::divergence::compare;
+use crate::label::judge_labels;
 use crate::objective::{NoObjective, detail, judge};
-use crate::{ShaderDivergence, ShaderObjective, binding};
+use crate::{ShaderDivergence, ShaderLabel, ShaderObjective, binding};
 use tokenloss_core::{Detail, Dtype};
 
 /// How many words a lane loads at once.
@@ -167,6 +168,19 @@ pub enum Program {
         /// Whether the divergence's temperature is another than 1.
         temperature: bool,
     },
+    /// Summarise where the objective is over the softmax, sum up the classes with their labels and push back, one workgroup a row.
+    Labels {
+        /// Storage type of the logits and their gradient.
+        dtype: Dtype,
+        /// Storage type of the labels.
+        labels: Dtype,
+        /// Words a load of the logits.
+        width: Width,
+        /// Where the gradient goes.
+        store: Store,
+        /// How lanes are merged.
+        reduce: Reduce,
+    },
     /// What each guided row has of its own to one buffer, one invocation a row.
     Gather,
     /// Records, targets and weights to totals, one workgroup in all.
@@ -258,8 +272,18 @@ impl Program {
         [sums(objective), &judge(objective), &compare(divergence)].join("\n")
     }
 
+    /// The part of the text of [`Labels`](Self::Labels) that depends on the objective.
+    pub fn judge_labels(objective: &dyn ShaderLabel) -> String {
+        judge_labels(objective)
+    }
+
+    /// The text of [`Labels`](Self::Labels), with the twin of its objective.
+    pub fn assemble_labels(self, objective: &dyn ShaderLabel) -> String {
+        self.assemble_with(&judge_labels(objective))
+    }
+
     /// The text, with an objective's twin in it where the program judges. That of a pair is
-    /// [`assemble_pair`](Self::assemble_pair).
+    /// [`assemble_pair`](Self::assemble_pair), that of labels [`assemble_labels`](Self::assemble_labels).
     pub fn assemble(self, objective: &dyn ShaderObjective) -> String {
         self.assemble_with(&self.judge(objective))
     }
@@ -343,11 +367,11 @@ impl Program {
             Self::Evaluate { dtype, width, store, reduce, map, guide: by } => {
                 parts.extend(row(dtype, width, store, reduce, map));
                 parts.extend(guide(by, dtype));
-                parts.extend([judge, wgsl!("kernel/evaluate")]);
+                parts.extend([judge, wgsl!("kernel/shared"), wgsl!("kernel/evaluate")]);
             }
             Self::Summarise { dtype, width, reduce, map } => {
                 parts.extend(row(dtype, width, Store::None, reduce, map));
-                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/evaluate")]);
+                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/shared"), wgsl!("kernel/evaluate")]);
             }
             Self::PushBack { dtype, width, store, map, guide: by } => {
                 parts.push(wgsl!("detail/entropy"));
@@ -362,10 +386,26 @@ impl Program {
                 parts.extend([
                     if temperature { wgsl!("temperature/any") } else { wgsl!("temperature/one") },
                     wgsl!("reduce/sums"),
+                    wgsl!("number"),
                     wgsl!("entry"),
                     wgsl!("frame"),
                     judge,
+                    wgsl!("kernel/shared"),
                     wgsl!("kernel/pair"),
+                ]);
+            }
+            Self::Labels { dtype, labels, width, store, reduce } => {
+                parts.push(wgsl!("detail/entropy"));
+                parts.extend(row(dtype, width, store, reduce, Map::None));
+                parts.push(wgsl!("guide/none"));
+                parts.extend(of_teacher(labels, dtype));
+                parts.extend([
+                    wgsl!("reduce/sums"),
+                    wgsl!("number"),
+                    wgsl!("label"),
+                    judge,
+                    wgsl!("kernel/shared"),
+                    wgsl!("kernel/labels"),
                 ]);
             }
             Self::Gather => parts.push(wgsl!("kernel/gather")),
@@ -373,7 +413,7 @@ impl Program {
             Self::Copy => parts.push(wgsl!("kernel/copy")),
             Self::Part { width, reduce, map } => {
                 parts.extend(row(Dtype::F32, width, Store::None, reduce, map));
-                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/part")]);
+                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/shared"), wgsl!("kernel/part")]);
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
             Self::Compact => parts.push(wgsl!("kernel/compact")),
@@ -403,6 +443,8 @@ impl Program {
         let own: &[u32] = match self {
             Self::Pair { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6, 16, 17],
             Self::Pair { .. } => &[1, 2, 3, 5, 6, 16, 17],
+            Self::Labels { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6, 16, 20],
+            Self::Labels { .. } => &[1, 2, 3, 5, 6, 16, 20],
             Self::Evaluate { store: Store::OutOfPlace, .. }
             | Self::PushBack { store: Store::OutOfPlace, .. } => &[1, 2, 3, 4, 5, 6],
             Self::Evaluate { .. } | Self::Summarise { .. } | Self::PushBack { .. } => &[1, 2, 3, 5, 6],

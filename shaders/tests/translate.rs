@@ -4,6 +4,7 @@
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, back, front::wgsl};
 use tokenloss_core::divergence::AnyDivergence;
+use tokenloss_core::label::AnyLabel;
 use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded, Unjudged};
 use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
 
@@ -69,6 +70,31 @@ fn pairs() -> Vec<Program> {
         }
     }
     all
+}
+
+/// Those of rows with labels.
+fn labels() -> Vec<Program> {
+    let mut all = Vec::new();
+    for (dtype, labels) in Dtype::ALL.into_iter().flat_map(|dtype| Dtype::ALL.map(|labels| (dtype, labels))) {
+        for width in [Width::Word, Width::Vec4] {
+            for reduce in [Reduce::Tree, Reduce::Subgroup] {
+                for store in [Store::None, Store::InPlace, Store::OutOfPlace] {
+                    all.push(Program::Labels { dtype, labels, width, store, reduce });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Every listed label objective, by its defaults.
+fn label_objectives() -> Vec<AnyLabel> {
+    let of = |name: &&str| {
+        let parameters = AnyLabel::parameters_of(name).unwrap();
+        let values = std::array::from_fn(|i| parameters.get(i).map_or(0.0, |parameter| parameter.default));
+        AnyLabel::with_parameters(name, values).unwrap().unwrap()
+    };
+    AnyLabel::NAMES.iter().map(of).collect()
 }
 
 /// Every listed divergence, by its defaults: parameters are no part of a text.
@@ -165,7 +191,7 @@ fn file_name(program: Program) -> String {
 /// WebGPU's defaults allow eight storage buffers.
 #[test]
 fn no_program_binds_more_than_eight_buffers() {
-    let all = programs().into_iter().chain(pairs());
+    let all = programs().into_iter().chain(pairs()).chain(labels());
     assert_eq!(all.map(|program| program.bindings().len()).max(), Some(8));
 }
 
@@ -181,6 +207,32 @@ fn every_pair_translates() {
     let divergence = &divergences()[0];
     for program in pairs() {
         check(&file_name(program), &program.assemble_pair(&Nll, divergence));
+    }
+}
+
+/// Each over the softmax and over the sigmoid.
+#[test]
+fn every_program_of_labels_translates() {
+    for program in labels() {
+        for name in ["soft_targets", "binary_nll"] {
+            let objective = AnyLabel::with_parameters(name, [1.0; 4]).unwrap().unwrap();
+            check(&format!("{}-{name}", file_name(program)), &program.assemble_labels(&objective));
+        }
+    }
+}
+
+#[test]
+fn every_label_objective_translates() {
+    let programs = labels().into_iter().filter(|program| {
+        matches!(program, Program::Labels { dtype: Dtype::F32, labels: Dtype::F32, width: Width::Vec4, .. })
+    });
+    for program in programs {
+        for objective in label_objectives() {
+            check(
+                &format!("{}-{}", file_name(program), objective.name()),
+                &program.assemble_labels(&objective),
+            );
+        }
     }
 }
 
@@ -311,7 +363,7 @@ fn gate_of<O: ShaderObjective>(inner: O) -> Thresholded<O> {
 #[test]
 fn everything_listed_has_a_twin_of_its_name() {
     let objectives = tokenloss_shaders::TOKENS.iter().chain(tokenloss_shaders::ROWS);
-    for (name, wgsl) in objectives.chain(tokenloss_shaders::DIVERGENCES) {
+    for (name, wgsl) in objectives.chain(tokenloss_shaders::DIVERGENCES).chain(tokenloss_shaders::LABELS) {
         assert!(wgsl.contains(&format!("fn {name}(")), "{name}.wgsl declares no function of that name");
     }
 }

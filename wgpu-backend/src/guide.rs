@@ -7,7 +7,7 @@ use crate::dispatch::Bound;
 use crate::job::Part;
 use crate::kernels::Scale;
 use crate::plan::Cut;
-use crate::teacher::{TeacherData, TeacherPart};
+use crate::second::{SecondPart, TeacherData};
 use crate::{GpuError, Job, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Guidance, Shape};
@@ -29,7 +29,7 @@ pub(crate) const GATHERED_BYTES: u64 = 4 * GATHERED_WORDS as u64;
 
 /// The checked parts of a guidance.
 pub(crate) struct GuideParts<'a> {
-    pub(crate) teacher: TeacherPart<'a>,
+    pub(crate) teacher: SecondPart<'a>,
     strength: f32,
     pub(crate) strengths: Option<Part<'a>>,
     /// The numbers of the rows' maps, before they are gathered with all others.
@@ -47,7 +47,7 @@ impl<'a> GuideParts<'a> {
         Guidance::All(*strength).check(student.rows())?;
         let strengths = |part| Part::new("strengths", part, 4 * student.rows() as u64);
         Ok(Self {
-            teacher: TeacherPart::new(student, teacher)?,
+            teacher: SecondPart::of_teacher(student, teacher)?,
             strength: *strength,
             strengths: rows.as_ref().map(strengths).transpose()?,
             row_maps: None,

@@ -3,6 +3,7 @@
 use crate::dispatch::{Bound, Dispatch, Key};
 use crate::guide::{GATHERED_BYTES, GuideParts};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
+use crate::labels::LabelParts;
 use crate::map::MapParts;
 use crate::pair::PairParts;
 use crate::plan::{Cut, Matrix, Slice};
@@ -91,11 +92,35 @@ pub(crate) struct Parts<'a> {
     beside: Beside<'a>,
 }
 
+/// A call that judges rows.
+pub(crate) struct Fused<'a> {
+    /// By where the gradient goes.
+    pub(crate) program: &'a dyn Fn(Store, Width) -> Program,
+    pub(crate) judge: &'a str,
+    /// What writes the gradient where that waits for the number of kept rows, and its part that judges.
+    pub(crate) second: (&'a dyn Fn(Width) -> Program, &'a str),
+    pub(crate) base: Params,
+    /// The flags of totals over judged rows.
+    pub(crate) judged: u32,
+    pub(crate) weights: bool,
+    pub(crate) store: Store,
+    pub(crate) scale: Scale,
+    pub(crate) totals: bool,
+}
+
+impl Fused<'_> {
+    fn params(&self, flags: u32) -> Params {
+        let weights = if self.weights { flag::WEIGHTS } else { 0 };
+        Params { flags: self.base.flags | weights | flags, ..self.base }
+    }
+}
+
 /// What lies beside a batch's logits.
 pub(crate) enum Beside<'a> {
     Nothing,
     Pair(PairParts<'a>),
     Guide(GuideParts<'a>),
+    Labels(LabelParts<'a>),
 }
 
 impl<'a> Beside<'a> {
@@ -105,13 +130,14 @@ impl<'a> Beside<'a> {
             Self::Nothing => None,
             Self::Pair(pair) => Some(pair.teacher.matrix()),
             Self::Guide(guide) => Some(guide.teacher.matrix()),
+            Self::Labels(labels) => Some(labels.labels.matrix()),
         }
     }
 
     fn written(&self) -> Option<&Part<'a>> {
         match self {
             Self::Pair(pair) => Some(&pair.divergences),
-            Self::Nothing | Self::Guide(_) => None,
+            Self::Nothing | Self::Guide(_) | Self::Labels(_) => None,
         }
     }
 
@@ -120,15 +146,24 @@ impl<'a> Beside<'a> {
             Self::Nothing => vec![],
             Self::Pair(pair) => vec![&pair.teacher.part],
             Self::Guide(guide) => guide.strengths.iter().chain([&guide.teacher.part]).collect(),
+            Self::Labels(labels) => labels.class_weights.iter().chain([&labels.labels.part]).collect(),
         }
     }
 
     /// The bindings of some rows.
-    fn bind(&self, cut: &Cut, rows: &Range<usize>, params: &mut Params, bound: &mut Vec<Bound<'a>>) {
+    fn bind<'b>(
+        &'b self,
+        cut: &Cut,
+        nothing: &'b wgpu::Buffer,
+        rows: &Range<usize>,
+        params: &mut Params,
+        bound: &mut Vec<Bound<'b>>,
+    ) {
         match self {
             Self::Nothing => {}
             Self::Pair(pair) => pair.bind(cut, rows, params, bound),
             Self::Guide(guide) => guide.teacher.bind(cut, rows, params, bound),
+            Self::Labels(labels) => labels.bind(cut, nothing, rows, params, bound),
         }
     }
 }
@@ -266,38 +301,25 @@ impl Kernels {
 
         let map = parts.map.program()?;
         let guide = guidance.map(|guidance| guidance.teacher.dtype);
-        let store = job.gradient.store();
-        let has_gradient = store != Store::None;
-        let two_moves = has_gradient && scale == Scale::Kept;
-        let reduce = self.variant.reduce();
-        let evaluate = |width| Program::Evaluate {
-            dtype,
-            width,
-            store: if two_moves { Store::None } else { store },
-            reduce,
-            map,
-            guide,
+        let (store, reduce) = (job.gradient.store(), self.variant.reduce());
+        let evaluate = |store, width| Program::Evaluate { dtype, width, store, reduce, map, guide };
+        let push_back = |width| Program::PushBack { dtype, width, store, map, guide };
+        let judge = evaluate(store, Width::Vec4).judge(job.objective);
+        let base = Params { objective, ..Params::default() };
+        let fused = Fused {
+            program: &evaluate,
+            judge: &judge,
+            second: (&push_back, ""),
+            base,
+            judged: flag::JUDGED,
+            weights: job.weights.is_some(),
+            store,
+            scale,
+            totals: job.totals.is_some(),
         };
-        let judge = evaluate(Width::Vec4).judge(job.objective);
-        let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
-        let base = Params { objective, flags: weights, ..Params::default() };
-        let scaled = Params { flags: weights | flag::SCALE, ..base };
-
         let mut dispatches = Vec::new();
-        self.plan_gather(&parts, base, &mut dispatches);
-        if has_gradient && !two_moves {
-            self.plan_totals(&parts, base, scale, &mut dispatches);
-        }
-        let params = if has_gradient && !two_moves { scaled } else { base };
-        self.plan_rows(&parts, &evaluate, &judge, params, &mut dispatches)?;
-        if two_moves || job.totals.is_some() {
-            let judged = Params { flags: weights | flag::JUDGED, ..base };
-            self.plan_totals(&parts, judged, scale, &mut dispatches);
-        }
-        if two_moves {
-            let push_back = |width| Program::PushBack { dtype, width, store, map, guide };
-            self.plan_rows(&parts, &push_back, "", scaled, &mut dispatches)?;
-        }
+        self.plan_gather(&parts, fused.params(0), &mut dispatches);
+        self.plan_fused(&parts, &fused, &mut dispatches)?;
         self.record(encoder, &dispatches)
     }
 
@@ -424,6 +446,32 @@ impl Kernels {
         })
     }
 
+    /// Everything of a call that judges rows: once, or, where the gradient waits for the number of kept rows, twice.
+    pub(crate) fn plan_fused<'a>(
+        &'a self,
+        parts: &'a Parts<'a>,
+        fused: &Fused<'a>,
+        dispatches: &mut Vec<Dispatch<'a>>,
+    ) -> Result<(), GpuError> {
+        let Fused { program, judge, second, scale, store, judged, .. } = *fused;
+        let [plain, scaled, judged] = [0, flag::SCALE, judged].map(|flags| fused.params(flags));
+        let has_gradient = store != Store::None;
+        if has_gradient && scale == Scale::Kept {
+            self.plan_rows(parts, &|width| program(Store::None, width), judge, plain, dispatches)?;
+            self.plan_totals(parts, judged, scale, dispatches);
+            return self.plan_rows(parts, second.0, second.1, scaled, dispatches);
+        }
+        let params = if has_gradient { scaled } else { plain };
+        if has_gradient {
+            self.plan_totals(parts, plain, scale, dispatches);
+        }
+        self.plan_rows(parts, &|width| program(store, width), judge, params, dispatches)?;
+        if fused.totals {
+            self.plan_totals(parts, judged, scale, dispatches);
+        }
+        Ok(())
+    }
+
     /// One workgroup a row, over as many dispatches as it takes.
     pub(crate) fn plan_rows<'a>(
         &'a self,
@@ -460,7 +508,7 @@ impl Kernels {
             self.bind_rows(parts, slice, &mut params, &mut bound);
             let rows = slice.row..slice.row + slice.rows;
             parts.map.bind(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
-            parts.beside.bind(&self.cut, &rows, &mut params, &mut bound);
+            parts.beside.bind(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
             let bindings = program.bindings();
             bound.retain(|bound| bindings.contains(&bound.binding));
             dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });

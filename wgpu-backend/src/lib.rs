@@ -49,6 +49,9 @@
 //! **Guided rows.** [`Kernels::encode_guided`] judges rows that are led away from a teacher's, with every objective of rows and
 //! every map. [`Gpu`] implements [`EvaluateGuided`](tokenloss_core::EvaluateGuided).
 //!
+//! **Labels.** [`Kernels::encode_labels`] takes a label for every class of every row, and any label objective of the list. [`Gpu`]
+//! implements [`EvaluateLabels`](tokenloss_core::EvaluateLabels).
+//!
 //! **Logit maps.** [`MapBindings`] is what a batch's [`LogitMap`](tokenloss_core::LogitMap) is on the GPU: scale, margin,
 //! softcap, StableMax and masks of classes, in every call.
 //!
@@ -74,12 +77,13 @@ mod gpu;
 mod guide;
 mod job;
 mod kernels;
+mod labels;
 mod linear;
 mod map;
 mod pair;
 mod plan;
 mod scope;
-mod teacher;
+mod second;
 #[cfg(feature = "device")]
 mod time;
 mod variant;
@@ -93,6 +97,7 @@ pub use gpu::{AdapterSummary, Gpu, GpuOptions};
 pub use guide::GuidanceBindings;
 pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
 pub use kernels::Kernels;
+pub use labels::{LabelData, LabelJob};
 pub use linear::{
     LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob, LinearRequest,
     LinearRequirements, linear_requirements,
@@ -101,10 +106,10 @@ pub use map::{MapBindings, MaskBinding};
 pub use pair::PairJob;
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 pub use scope::guarded;
-pub use teacher::TeacherData;
+pub use second::TeacherData;
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;
-pub use tokenloss_shaders::{BatchRecord, Record, ShaderDivergence, ShaderObjective};
+pub use tokenloss_shaders::{BatchRecord, Record, ShaderDivergence, ShaderLabel, ShaderObjective};
 pub use variant::Variant;
 pub use wgpu;

@@ -5,14 +5,14 @@ mod host;
 
 use crate::dispatch::Bound;
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES};
-use crate::kernels::{Beside, Parts, Scale};
+use crate::kernels::{Beside, Fused, Parts, Scale};
 use crate::plan::Cut;
-use crate::teacher::{TeacherData, TeacherPart};
+use crate::second::{SecondPart, TeacherData};
 use crate::{GpuError, Kernels, ShaderDivergence, ShaderObjective};
 use std::ops::Range;
 use tokenloss_core::divergence::Distillation;
 use tokenloss_core::{Error, Reduction, Shape};
-use tokenloss_shaders::{Params, Program, Store, binding, divergence_parameters, flag, parameters};
+use tokenloss_shaders::{Params, Program, binding, divergence_parameters, flag, parameters};
 use wgpu::BufferBinding;
 
 /// Summarise two rows, judge and compare them, push the student's back: [`Kernels::encode_pair`].
@@ -43,7 +43,7 @@ pub struct PairJob<'a> {
 
 /// The checked parts of a pair that a single row does not have.
 pub(crate) struct PairParts<'a> {
-    pub(crate) teacher: TeacherPart<'a>,
+    pub(crate) teacher: SecondPart<'a>,
     pub(crate) divergences: Part<'a>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> PairParts<'a> {
         divergences: Option<&BufferBinding<'a>>,
         scratch: Option<&'a wgpu::Buffer>,
     ) -> Result<Self, GpuError> {
-        let teacher = TeacherPart::new(student, teacher)?;
+        let teacher = SecondPart::of_teacher(student, teacher)?;
         let what = "divergences";
         let divergences = match (divergences, scratch) {
             (Some(binding), _) => Part::new(what, binding, 4 * student.rows() as u64)?,
@@ -76,7 +76,7 @@ impl<'a> PairParts<'a> {
         let (first, bytes) = (4 * rows.start as u64, 4 * rows.len() as u64);
         let (part, into) = self.divergences.bound(cut, binding::DIVERGENCES, first, bytes);
         bound.push(part);
-        params.divergences_first = (into / 4) as u32;
+        params.side_first = (into / 4) as u32;
     }
 }
 
@@ -124,16 +124,12 @@ impl Kernels {
             Beside::Pair(pair),
         )?;
 
-        let store = job.gradient.store();
-        let has_gradient = store != Store::None;
-        let two_passes = has_gradient && scale == Scale::Kept;
         let (teacher, distillation) = (job.teacher.dtype, &job.distillation);
         let divergence = *distillation.divergence();
-        let (reduce, temperature) = (self.variant.reduce(), distillation.temperature() != 1.0);
-        let program =
-            |store| move |width| Program::Pair { dtype, teacher, width, store, reduce, temperature };
+        let (store, reduce) = (job.gradient.store(), self.variant.reduce());
+        let temperature = distillation.temperature() != 1.0;
+        let program = |store, width| Program::Pair { dtype, teacher, width, store, reduce, temperature };
         let judge = Program::judge_pair(job.objective, divergence);
-        let weights = if job.weights.is_some() { flag::WEIGHTS } else { 0 };
         let base = Params {
             objective,
             divergence: divergence_parameters(divergence),
@@ -141,25 +137,21 @@ impl Kernels {
             divergence_factor: distillation.factor() as f32,
             pull_factor: distillation.gradient_factor() as f32,
             objective_weight: distillation.objective_weight(),
-            flags: weights,
             ..Params::default()
         };
-        let scaled = Params { flags: weights | flag::SCALE, ..base };
-        let judged = Params { flags: weights | flag::JUDGED | flag::LIVE, ..base };
-
+        let fused = Fused {
+            program: &program,
+            judge: &judge,
+            second: (&|width| program(store, width), &judge),
+            base,
+            judged: flag::JUDGED | flag::LIVE,
+            weights: job.weights.is_some(),
+            store,
+            scale,
+            totals: job.totals.is_some(),
+        };
         let mut dispatches = Vec::new();
-        if two_passes {
-            // The rows that are kept are known only after all are judged.
-            self.plan_rows(&parts, &program(Store::None), &judge, base, &mut dispatches)?;
-            self.plan_totals(&parts, judged, scale, &mut dispatches);
-        } else if has_gradient {
-            self.plan_totals(&parts, base, scale, &mut dispatches);
-        }
-        let params = if has_gradient { scaled } else { base };
-        self.plan_rows(&parts, &program(store), &judge, params, &mut dispatches)?;
-        if job.totals.is_some() && !two_passes {
-            self.plan_totals(&parts, judged, scale, &mut dispatches);
-        }
+        self.plan_fused(&parts, &fused, &mut dispatches)?;
         self.record(encoder, &dispatches)
     }
 }

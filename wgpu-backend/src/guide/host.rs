@@ -2,7 +2,7 @@
 
 use super::GuidanceBindings;
 use crate::gpu::{Rows, row_bytes, whole};
-use crate::teacher::TeacherData;
+use crate::second::TeacherData;
 use crate::{Gpu, GpuError, ShaderObjective, words};
 use std::ops::Range;
 use tokenloss_core::{

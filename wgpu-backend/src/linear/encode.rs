@@ -331,7 +331,7 @@ impl<'a> Call<'a> {
         let (totals, totals_first) = self.bind(binding::TOTALS, &parts.totals, 0, TOTALS_BYTES, 4);
         bound.push(totals);
         let mut params = params;
-        parts.map.bind(&kernels.cut, &kernels.nothing, &rows, &mut params, &mut bound);
+        parts.map.bind(&kernels.cut, &kernels.nothing, rows, &mut params, &mut bound);
         let bindings = program.bindings();
         bound.retain(|bound| bindings.contains(&bound.binding));
         let params = Params {

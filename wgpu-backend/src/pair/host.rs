@@ -2,7 +2,7 @@
 
 use super::PairJob;
 use crate::gpu::{Host, Results, Rows, SlicePart, partials_of, records, row_bytes, whole};
-use crate::teacher::TeacherData;
+use crate::second::TeacherData;
 use crate::{Gpu, GpuError, Gradient, ShaderDivergence, ShaderObjective, words};
 use tokenloss_core::divergence::{Distillation, Divergence};
 use tokenloss_core::{

@@ -200,7 +200,7 @@ pub(crate) fn check<O: RowObjective>(what: &str, objective: &O, setup: &Setup<'_
 }
 
 /// Parameters of a listed objective: each at both ends of its domain, at its default and in between.
-fn spread(parameters: &[Parameter]) -> Vec<[f32; MAX_PARAMETERS]> {
+pub(crate) fn spread(parameters: &[Parameter]) -> Vec<[f32; MAX_PARAMETERS]> {
     let mut values = [0.0; MAX_PARAMETERS];
     for (value, parameter) in values.iter_mut().zip(parameters) {
         *value = parameter.default;

@@ -9,6 +9,8 @@ mod errors;
 mod guided;
 mod guided_errors;
 mod hosts;
+mod label_errors;
+mod labels;
 mod linear;
 mod linear_rows;
 mod machine;

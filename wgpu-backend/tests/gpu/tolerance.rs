@@ -5,8 +5,9 @@
 //! evaluating it in f64 at the ends of the intervals in which its arguments lie: its condition number. What the
 //! objective's own arithmetic loses is four times what the same formula loses in f32 at these points.
 
+use tokenloss_core::label::{AnyLabel, Class, ClassLink, EntryEval, LabelObjective};
 use tokenloss_core::{
-    Dtype, Link, RowEval, RowMap, RowObjective, RowPartials, RowStats, RowSummary, TargetProb,
+    Dtype, Link, RowEval, RowMap, RowObjective, RowPartials, RowStats, RowSummary, TargetProb, reference,
 };
 
 /// One unit in the last place of 1, in f32.
@@ -278,6 +279,97 @@ impl Row {
             return f64::INFINITY; // rounds to it
         }
         own + rounding(dtype, reached)
+    }
+}
+
+/// The truth of a row with labels, and how far off it may be; loss and gradient are before weight and reduction.
+pub(crate) struct LabelRow {
+    pub(crate) loss: f64,
+    pub(crate) loss_allowed: f64,
+    pub(crate) dlogits: Vec<f64>,
+    allowed: Vec<f64>,
+}
+
+impl LabelRow {
+    /// Of a row without faults.
+    pub(crate) fn new(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]>) -> Self {
+        let mut dlogits = vec![0.0; z.len()];
+        let loss = reference::labels(objective, z, labels, weights, 1.0, &mut dlogits).unwrap();
+        let classes: Vec<_> = reference::classes(objective.link(), z).unwrap().collect();
+        let softmax = objective.link() == ClassLink::Softmax;
+        let max = z.iter().copied().fold(f64::MIN, f64::max);
+        let additions = (z.len() as f64 / 256.0 + 10.0) * 0.5 * ULP;
+        // A power takes a logarithm times its exponent: what that is off is relative to the power.
+        let exponents = objective.parameters().into_iter().map(|p| f64::from(p.abs()));
+        let exponent = exponents.fold(1.0, f64::max).min(17.0);
+        let moved = |class: &Class<f64>, label: f64, by: f64| {
+            let class = if softmax {
+                Class::softmax((class.log_p + by).min(0.0))
+            } else {
+                Class::sigmoid(class.log_p - class.log_rest + by)
+            };
+            objective.of_class(&class, label)
+        };
+        let (mut loss_allowed, mut values, mut off_pulls, mut pulls) = (0.0, 0.0, 0.0, 0.0f64);
+        let mut of_pull = Vec::new();
+        for (column, class) in classes.iter().enumerate() {
+            let (label, weight) = (labels[column], weights.map_or(1.0, |weights| weights[column]));
+            let here = objective.of_class(class, label);
+            values += weight * here.value.abs();
+            pulls += weight * here.pull.abs();
+            if z[column] == f64::NEG_INFINITY {
+                of_pull.push(0.0);
+                continue;
+            }
+            // The logit's distance from the maximum, the normaliser and their difference, each rounded, and the shares that
+            // the normaliser adds up; over the sigmoid an exponential, a sum and a quotient.
+            let by = if softmax {
+                ULP * ((max - z[column]).min(90.0) + 2.0 * class.log_p.abs().min(90.0))
+                    + 3.0 * ULP
+                    + additions
+            } else {
+                8.0 * ULP
+            };
+            let (above, below) = (moved(class, label, by), moved(class, label, -by));
+            let response = |of: fn(&EntryEval<f64>) -> f64| {
+                (of(&above) - of(&here)).abs().max((of(&below) - of(&here)).abs())
+            };
+            let logs = class.log_p.abs().min(90.0) + class.log_rest.abs().min(90.0);
+            let own = ULP * (32.0 + 16.0 * exponent + exponent * logs);
+            // What damps by a power is 0 below the least normal number.
+            let flushed = TINY.powf(1.0 / exponent).min(2e-36) * 90.0;
+            loss_allowed += weight * (response(|e| e.value) + own * here.value.abs() + flushed);
+            // What is on and what is off pull against each other.
+            let sides = |label: f64| objective.of_class(class, label).pull.abs();
+            let size = match objective {
+                AnyLabel::BinaryNll(_) | AnyLabel::BinaryFocal(_) | AnyLabel::AsymmetricFocal(_) => {
+                    label.abs() * sides(1.0) + (1.0 - label).abs() * sides(0.0)
+                }
+                _ => here.pull.abs(),
+            };
+            let off = weight * (response(|e| e.pull) + own * size + flushed);
+            of_pull.push(off);
+            off_pulls += off;
+        }
+        off_pulls += additions * pulls;
+        let of_class = |((column, class), off): ((usize, &Class<f64>), f64)| {
+            let gradient = 4.0 * ULP * dlogits[column].abs() + TINY;
+            if !softmax {
+                return off + gradient;
+            }
+            let of_p = exp(0.0) + ULP * (max - z[column]).min(90.0) + additions;
+            off + class.p * (off_pulls + of_p * pulls) + gradient + TINY * 90.0 * (1.0 + pulls)
+        };
+        let allowed = classes.iter().enumerate().zip(of_pull).map(of_class).collect();
+        Self { loss, loss_allowed: loss_allowed + additions * values + TINY, dlogits, allowed }
+    }
+
+    /// Of the gradient of one column, times a factor.
+    pub(crate) fn gradient(&self, dtype: Dtype, column: usize, factor: f64) -> f64 {
+        let own = factor * self.allowed[column] + TINY;
+        let reached = factor * self.dlogits[column].abs() + own;
+        let most = if dtype == Dtype::F16 { 65_520.0 } else { f64::from(f32::MAX) };
+        if reached >= most { f64::INFINITY } else { own + rounding(dtype, reached) }
     }
 }
 

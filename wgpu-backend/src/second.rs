@@ -1,4 +1,4 @@
-//! A teacher's logits beside a student's.
+//! A second row beside each row: a teacher's logits, or labels.
 
 use crate::GpuError;
 use crate::dispatch::Bound;
@@ -20,23 +20,32 @@ pub struct TeacherData<'a> {
     pub logits: BufferBinding<'a>,
 }
 
-/// The checked part of a teacher.
-pub(crate) struct TeacherPart<'a> {
+/// The checked part of such rows.
+pub(crate) struct SecondPart<'a> {
     pub(crate) part: Part<'a>,
     pub(crate) dtype: Dtype,
     shape: Shape,
 }
 
-impl<'a> TeacherPart<'a> {
-    pub(crate) fn new(student: Shape, teacher: &TeacherData<'a>) -> Result<Self, GpuError> {
+impl<'a> SecondPart<'a> {
+    pub(crate) fn of_teacher(student: Shape, teacher: &TeacherData<'a>) -> Result<Self, GpuError> {
         let TeacherData { shape, dtype, ref logits } = *teacher;
         check_length("teacher rows", student.rows(), shape.rows())?;
         check_length("teacher vocab", student.vocab(), shape.vocab())?;
-        let bytes = Matrix::new("teacher", 0, shape, dtype).bytes(shape.rows());
-        Ok(Self { part: Part::new("teacher", logits, bytes)?, dtype, shape })
+        Self::new("teacher", shape, dtype, logits)
     }
 
-    /// What its rows take.
+    pub(crate) fn new(
+        what: &'static str,
+        shape: Shape,
+        dtype: Dtype,
+        rows: &BufferBinding<'a>,
+    ) -> Result<Self, GpuError> {
+        let bytes = Matrix::new(what, 0, shape, dtype).bytes(shape.rows());
+        Ok(Self { part: Part::new(what, rows, bytes)?, dtype, shape })
+    }
+
+    /// What they take.
     pub(crate) fn matrix(&self) -> Matrix {
         Matrix::new(self.part.what, self.part.offset, self.shape, self.dtype)
     }

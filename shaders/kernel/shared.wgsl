@@ -1,0 +1,23 @@
+// What the kernels of one workgroup a row share.
+
+var<workgroup> target_shared: i32;
+
+// The row's target, the same for all lanes: a value from a read_write buffer may steer control flow before a barrier only
+// through here.
+fn goal_of(row: u32, lane: u32) -> i32 {
+  if (lane == 0u) {
+    target_shared = targets[params.targets_first + row];
+  }
+  return workgroupUniformLoad(&target_shared);
+}
+
+// A row that takes no part.
+fn record_write_ignored(row: u32) {
+  record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+}
+
+// A row that is bad: its loss and its partials are NaN.
+fn record_write_bad(row: u32, status: u32, kept: bool) {
+  record_write_nan(row, status, params.nan, params.nan, u32(kept));
+  records[record_of(row) + RECORD_LIVE] = 1u;
+}
