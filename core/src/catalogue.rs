@@ -79,7 +79,7 @@ pub const CATALOGUE: &[Kind] = &[
     Kind {
         name: "label",
         of: "each class of a row and its label, over the softmax or the sigmoid",
-        backed_by: "CPU",
+        backed_by: "CPU and GPU",
         entries: for_each_objective!(labels, entries),
     },
     Kind {

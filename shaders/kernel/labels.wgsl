@@ -1,5 +1,5 @@
 // A row and a label for each of its classes in one workgroup: over the softmax it is summarised; its classes are summed up, and
-// the gradient is written. Two reads of logits and labels, three over the softmax, and one write; without a gradient, one less.
+// the gradient is written. Two reads of logits and labels, one without a gradient; over the softmax one more of the logits.
 
 @group(0) @binding(20) var<storage, read_write> class_weights: array<f32>;   // [vocab]
 

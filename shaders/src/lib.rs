@@ -27,7 +27,7 @@
 //! ```
 //!
 //! The name `target` is reserved in WGSL; where the Rust twin says `target`, the shaders say `prob` for the
-//! probability and `goal` for the class.
+//! probability and `goal` for the class; a class and its label are `c` and `label`, because `class` is reserved, too.
 #![forbid(unsafe_code)]
 
 mod divergence;

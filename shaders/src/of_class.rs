@@ -74,6 +74,7 @@ macro_rules! twins {
         }
     };
     (@ $one:ident $trait:ident, $type:ty, { $($more:tt)* }, $name:expr, $wgsl:expr, $parameters:expr) => {
+        // What a line of the list is called follows from its type.
         #[allow(unused_variables)]
         impl $trait for $type {
             fn name(&self) -> Cow<'static, str> {

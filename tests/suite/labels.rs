@@ -1,16 +1,17 @@
-//! Rows with a label for each class on the CPU: every objective, level and storage type against the oracle, and what is
-//! promised beside accuracy. `cargo test --test suite labels -- --nocapture` prints the largest errors as shares of what is
+//! Rows with a label for each class: every objective and storage type against the oracle, on every level of the CPU and on the
+//! GPU, and what is promised beside accuracy. `cargo test --test suite labels -- --nocapture` prints the largest errors as shares of what is
 //! granted.
 
 use crate::inputs::{self, Matrix, Stream};
-use crate::oracle::{FLUSH, half_spacing};
-use tokenloss::cpu::{Cpu, Level};
+use crate::oracle::{FLUSH, Grant, half_spacing};
+use crate::runner::Runner;
+use tokenloss::cpu::Level;
 use tokenloss::half::{bf16, f16};
 use tokenloss::label::{AnyLabel, Class, ClassLink, EntryEval, LabelObjective};
 use tokenloss::reference;
 use tokenloss::{
-    Batch, Denominator, Element, Error, EvaluateLabels, IGNORE_INDEX, Labels, LogitMap, Logits,
-    MAX_PARAMETERS, NonFinite, Reduction, Shape, Totals,
+    Batch, Denominator, Element, Error, IGNORE_INDEX, Labels, LogitMap, Logits, MAX_PARAMETERS, NonFinite,
+    Reduction, Shape, Totals,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -63,7 +64,10 @@ struct Truth {
 /// Half a unit in the last place of an f32.
 const UNIT: f64 = 6e-8;
 
-fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]>) -> Truth {
+fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]>, grant: Grant) -> Truth {
+    // What the GPU adds up in f32, and twice what the CPU is granted of an exponential, a logarithm and a quotient.
+    let (sums, times) =
+        if grant == Grant::GPU { ((z.len() as f64 / 256.0 + 10.0) * UNIT, 2.0) } else { (0.0, 1.0) };
     let mut dlogits = vec![0.0; z.len()];
     let loss =
         reference::labels(objective, z, labels, weights, 1.0, &mut dlogits).expect("a row without faults");
@@ -81,27 +85,28 @@ fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]
         };
         objective.of_class(&class, label)
     };
-    let (mut loss_tolerance, mut off_pulls, mut pulls) = (0.0, 0.0, 0.0);
+    let (mut loss_tolerance, mut off_pulls, mut pulls, mut sizes) = (0.0, 0.0, 0.0, [0.0; 2]);
     let mut of_pull = Vec::new();
     for (j, class) in classes.iter().enumerate() {
         let (label, weight) = (labels[j], weights.map_or(1.0, |weights| weights[j]));
         let here = objective.of_class(class, label);
+        sizes = [sizes[0] + weight * here.value.abs(), sizes[1] + weight * here.pull.abs()];
         if z[j] == f64::NEG_INFINITY {
             of_pull.push(0.0);
             continue;
         }
         // The logit's distance from the maximum and the normaliser round; next to a margin so does what is left of p.
         let by = if softmax {
-            UNIT * ((max - z[j]).min(90.0) + 2.0 * class.log_p.abs().min(90.0)) + 2e-7
+            UNIT * ((max - z[j]).min(90.0) + 2.0 * class.log_p.abs().min(90.0)) + times * 2e-7 + sums
         } else {
-            3e-7
+            times * 3e-7
         };
         let (above, below) = (moved(class, label, by), moved(class, label, -by));
         let response = |of: fn(&EntryEval<f64>) -> f64| {
             (of(&above) - of(&here)).abs().max((of(&below) - of(&here)).abs())
         };
         let logs = class.log_p.abs().min(90.0) + class.log_rest.abs().min(90.0);
-        let own = 2e-6 + 1e-6 * exponent + 4.0 * UNIT * exponent * logs;
+        let own = times * (2e-6 + 1e-6 * exponent + 4.0 * UNIT * exponent * logs);
         // What damps by a power is 0 below the least normal number.
         let flushed = FLUSH.powf(1.0 / exponent.max(1.0)).min(2e-36) * 90.0;
         loss_tolerance += weight * (response(|e| e.value) + own * here.value.abs() + flushed);
@@ -118,11 +123,12 @@ fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]
         off_pulls += off;
         pulls += weight * here.pull;
     }
+    let (loss_tolerance, off_pulls) = (loss_tolerance + sums * sizes[0], off_pulls + sums * sizes[1]);
     let tolerances = classes.iter().zip(of_pull).zip(&dlogits).enumerate().map(|(j, ((class, off), d))| {
         if !softmax {
             return off + UNIT * d.abs() + FLUSH;
         }
-        let of_p = 1e-6 + 1e-7 * (max - z[j]).min(90.0);
+        let of_p = times * 1e-6 + sums + 1e-7 * (max - z[j]).min(90.0);
         off + class.p * (off_pulls + of_p * pulls.abs()) + 2e-7 * d.abs() + FLUSH * (1.0 + pulls.abs()) * 90.0
     });
     Truth { loss, loss_tolerance: loss_tolerance + FLUSH, tolerances: tolerances.collect(), dlogits }
@@ -141,7 +147,7 @@ fn shape(matrix: &Matrix<impl Element>) -> Shape {
 }
 
 fn evaluate<E: Element, U: Element>(
-    cpu: Cpu,
+    runner: &Runner,
     objective: &AnyLabel,
     reduction: Reduction,
     batch: &Batch<'_>,
@@ -157,7 +163,7 @@ fn evaluate<E: Element, U: Element>(
     } else {
         Logits::OutOfPlace { logits, dlogits: &mut dlogits }
     };
-    let totals = cpu.evaluate_labels(objective, reduction, batch, io, labels, Some(&mut losses))?;
+    let totals = runner.evaluate_labels(objective, reduction, batch, io, labels, Some(&mut losses))?;
     Ok(Got { totals, losses, dlogits })
 }
 
@@ -170,7 +176,7 @@ fn check<E: Element, U: Element>(
     turn: usize,
     logits: &Matrix<E>,
     labels: &Matrix<U>,
-    worst: &mut Worst,
+    worst: &mut [Worst; 2],
 ) {
     let mut s = Stream::new(turn as u64);
     let weights: Vec<f32> =
@@ -178,27 +184,33 @@ fn check<E: Element, U: Element>(
     let weights = (turn % 3 == 2).then_some(&weights);
     let wide: Option<Vec<f64>> = weights.map(|weights| weights.iter().map(|w| f64::from(*w)).collect());
     let rows = logits.targets.len();
-    let truths: Vec<_> =
-        (0..rows).map(|row| truth(objective, &logits.row(row), &labels.row(row), wide.as_deref())).collect();
+    let truths = [Grant::CPU, Grant::GPU].map(|grant| -> Vec<_> {
+        let of_row = |row| truth(objective, &logits.row(row), &labels.row(row), wide.as_deref(), grant);
+        (0..rows).map(of_row).collect()
+    });
     let batch = Batch::new(shape(logits), &logits.targets).expect("a batch");
-    for level in Level::available() {
+    for runner in Runner::all() {
+        let (truths, worst) = match runner.grant() {
+            Grant::GPU => (&truths[1], &mut worst[1]),
+            _ => (&truths[0], &mut worst[0]),
+        };
         let mut of_rows = Labels::new(shape(labels), &labels.logits).expect("labels");
         if let Some(weights) = weights {
             of_rows = of_rows.with_class_weights(weights).expect("weights");
         }
-        let cpu = Cpu::with_level(level);
-        let got = evaluate(cpu, objective, Reduction::Sum, &batch, &logits.logits, of_rows, turn % 2 == 1)
+        let got = evaluate(runner, objective, Reduction::Sum, &batch, &logits.logits, of_rows, turn % 2 == 1)
             .expect("rows without faults");
         let mut losses = vec![0.0; rows];
         let read = Logits::Read(&logits.logits[..]);
-        let alone = cpu.evaluate_labels(objective, Reduction::Sum, &batch, read, of_rows, Some(&mut losses));
+        let alone =
+            runner.evaluate_labels(objective, Reduction::Sum, &batch, read, of_rows, Some(&mut losses));
         assert_eq!((alone.expect("rows without faults"), losses), (got.totals, got.losses.clone()));
         for (row, truth) in truths.iter().enumerate() {
             let judge = |what: &str, got: f64, want: f64, tolerance: f64, rounding: f64| {
                 let share = ((got - want).abs() - rounding).max(0.0) / tolerance;
                 assert!(
                     share <= 1.0,
-                    "{objective:?}, {level}, {} with {}, vocab {}, row {row} ({}): {what} is {got:e}, expected {want:e}, off by {share:.2}",
+                    "{objective:?}, {runner}, {} with {}, vocab {}, row {row} ({}): {what} is {got:e}, expected {want:e}, off by {share:.2}",
                     E::DTYPE,
                     U::DTYPE,
                     logits.vocab,
@@ -230,10 +242,10 @@ fn check<E: Element, U: Element>(
 }
 
 fn every_objective<E: Element, U: Element>() {
-    println!("{} with {}: of what is granted, loss and gradient", E::DTYPE, U::DTYPE);
+    println!("{} with {}: of what is granted, loss and gradient, CPU and GPU", E::DTYPE, U::DTYPE);
     let mut turn = 0;
     for objective in objectives() {
-        let mut worst = Worst::default();
+        let mut worst = <[Worst; 2]>::default();
         // Two classes; a vector more or less than one of any level; a block and one more.
         for (seed, vocab) in [2, 3, 8, 17, 33, 257, 4097].into_iter().enumerate() {
             let rows = inputs::rows(vocab, seed as u64);
@@ -243,7 +255,9 @@ fn every_objective<E: Element, U: Element>() {
             check(&objective, turn, &logits, &of_rows, &mut worst);
             turn += 1;
         }
-        println!("  {:70} {:.3} {:.3}", format!("{objective:?}"), worst.0, worst.1);
+        let [Worst(loss, gradient), Worst(of_gpu, gradient_of_gpu)] = worst;
+        let name = format!("{objective:?}");
+        println!("  {name:70} {loss:.3} {gradient:.3}   {of_gpu:.3} {gradient_of_gpu:.3}");
     }
 }
 
@@ -266,13 +280,15 @@ fn every_objective_f16_with_bf16() {
 fn a_real_vocabulary() {
     // One of each pattern of labels.
     let rows: Vec<_> = inputs::rows(128_256, 7).into_iter().step_by(6).collect();
-    let mut worst = Worst::default();
+    let mut worst = <[Worst; 2]>::default();
     for (turn, objective) in objectives().into_iter().enumerate().step_by(9) {
         let of_rows = labels(&rows, objective.domain() == [0.0, 1.0], 9);
         let (logits, of_rows) = (Matrix::<f32>::new(&rows, 0), Matrix::<bf16>::new(&of_rows, 1));
         check(&objective, turn, &logits, &of_rows, &mut worst);
     }
-    println!("128,256 classes: loss {:.3}, gradient {:.3} of what is granted", worst.0, worst.1);
+    for (of, Worst(loss, gradient)) in ["CPU", "GPU"].into_iter().zip(worst) {
+        println!("128,256 classes, {of}: loss {loss:.3}, gradient {gradient:.3} of what is granted");
+    }
 }
 
 fn noise(rows: usize, vocab: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
@@ -291,12 +307,13 @@ fn results_do_not_depend_on_the_number_of_threads_nor_on_streaming() {
         let values: Vec<_> =
             AnyLabel::parameters_of(name).expect("listed").iter().map(|p| p.default).collect();
         let objective = listed(name, &values);
+        let runner = Runner::cpu(Level::best());
         let run = |threads: usize, in_place: bool| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let labels = Labels::new(shape, &labels).expect("labels");
             let mean = Reduction::default();
             pool.install(|| {
-                evaluate(Cpu::new(), &objective, mean, &batch, &logits, labels, in_place).expect("finite")
+                evaluate(&runner, &objective, mean, &batch, &logits, labels, in_place).expect("finite")
             })
         };
         let first = run(1, false);
@@ -317,24 +334,28 @@ fn weights_denominators_and_ignored_rows() {
     let batch =
         Batch::new(shape, &[0, IGNORE_INDEX, 3, 8]).and_then(|b| b.with_weights(&weights)).expect("a batch");
     let labels = Labels::new(shape, &labels).expect("labels");
-    let run = |reduction| {
-        evaluate(Cpu::new(), &objective, reduction, &batch, &logits, labels, false).expect("finite")
-    };
-    let sum = run(Reduction::Sum);
-    let totals = sum.totals;
-    assert_eq!((totals.valid, totals.kept, totals.ignored, totals.live), (3, 3, 1, 2));
-    assert_eq!((sum.losses[1], totals.weight_sum), (0.0, 1.5));
-    let want = f64::from(sum.losses[0]) + 0.5 * f64::from(sum.losses[3]);
-    assert!((totals.loss_sum / want - 1.0).abs() < 1e-6);
-    assert!(sum.dlogits[9..27].iter().all(|d| *d == 0.0));
-    for (denominator, by) in
-        [(Denominator::Valid, 3.0), (Denominator::Kept, 3.0), (Denominator::Given(7.0), 7.0)]
-    {
-        let mean = run(Reduction::Mean(denominator));
-        assert_eq!(mean.totals.denominator, by);
-        for (mean, sum) in mean.dlogits.iter().zip(&sum.dlogits) {
-            // The denominator's inverse rounds, and so do both products and their sum.
-            assert!((f64::from(*mean) * by - f64::from(*sum)).abs() <= 5e-7 * f64::from(sum.abs()) + 2e-7);
+    for runner in Runner::all() {
+        let run = |reduction| {
+            evaluate(runner, &objective, reduction, &batch, &logits, labels, false).expect("finite")
+        };
+        let sum = run(Reduction::Sum);
+        let totals = sum.totals;
+        assert_eq!((totals.valid, totals.kept, totals.ignored, totals.live), (3, 3, 1, 2));
+        assert_eq!((sum.losses[1], totals.weight_sum), (0.0, 1.5));
+        let want = f64::from(sum.losses[0]) + 0.5 * f64::from(sum.losses[3]);
+        assert!((totals.loss_sum / want - 1.0).abs() < 1e-6);
+        assert!(sum.dlogits[9..27].iter().all(|d| *d == 0.0));
+        for (denominator, by) in
+            [(Denominator::Valid, 3.0), (Denominator::Kept, 3.0), (Denominator::Given(7.0), 7.0)]
+        {
+            let mean = run(Reduction::Mean(denominator));
+            assert_eq!(mean.totals.denominator, by);
+            for (mean, sum) in mean.dlogits.iter().zip(&sum.dlogits) {
+                // The denominator's inverse rounds, and so do both products and their sum.
+                assert!(
+                    (f64::from(*mean) * by - f64::from(*sum)).abs() <= 5e-7 * f64::from(sum.abs()) + 2e-7
+                );
+            }
         }
     }
 }
@@ -349,21 +370,14 @@ fn faults_name_the_row_and_leave_the_others_alone() {
         let logits: Vec<f32> = [good, bad_rows, z].concat();
         let labels: Vec<f32> = [none, bad_rows, labels].concat();
         let labels = Labels::new(shape, &labels).expect("labels");
-        for level in Level::available() {
+        for runner in Runner::all() {
             let run = |batch: &Batch<'_>, dlogits: &mut [f32], losses: &mut [f32]| {
                 let io = Logits::OutOfPlace { logits: &logits, dlogits };
-                Cpu::with_level(level).evaluate_labels(
-                    &objective,
-                    Reduction::Sum,
-                    batch,
-                    io,
-                    labels,
-                    Some(losses),
-                )
+                runner.evaluate_labels(&objective, Reduction::Sum, batch, io, labels, Some(losses))
             };
             let (mut dlogits, mut losses) = ([7.0; 9], [7.0; 3]);
             let error = run(&batch, &mut dlogits, &mut losses).expect_err(text);
-            assert_eq!(error.to_string(), text, "{objective:?}, {level}");
+            assert_eq!(error.to_string(), text, "{objective:?}, {runner}");
             assert!(losses[0].is_finite() && losses[1] == 0.0 && losses[2].is_nan());
             assert!(dlogits[..6].iter().all(|d| d.is_finite()) && dlogits[6..].iter().all(|d| d.is_nan()));
             let relaxed = batch.with_non_finite(NonFinite::NanRow);
@@ -425,21 +439,17 @@ fn slices_and_maps_are_checked() {
     let (logits, labels) = ([0.0f32; 6], [0.0f32; 6]);
     let says =
         |result: Result<Totals, Error>, text: &str| assert_eq!(result.expect_err(text).to_string(), text);
-    let run = |batch: &Batch<'_>, logits: &[f32], labels: Labels<'_, f32>, losses: &mut [f32]| {
-        Cpu::new().evaluate_labels(
-            &objective,
-            Reduction::Sum,
-            batch,
-            Logits::Read(logits),
-            labels,
-            Some(losses),
-        )
-    };
-    let of = Labels::new(shape, &labels).expect("labels");
-    says(run(&batch, &logits[..5], of, &mut [0.0; 2]), "logits: expected 6 values, got 5");
-    says(run(&batch, &logits, of, &mut [0.0; 3]), "losses: expected 2 values, got 3");
-    let other = Labels::new(Shape::new(3, 2).expect("a shape"), &labels).expect("labels");
-    says(run(&batch, &logits, other, &mut [0.0; 2]), "label rows: expected 2 values, got 3");
-    let mapped = batch.with_map(LogitMap::stable_max()).expect("a map");
-    assert_eq!(run(&mapped, &logits, of, &mut [0.0; 2]), Err(Error::Map));
+    for runner in Runner::all() {
+        let run = |batch: &Batch<'_>, logits: &[f32], labels: Labels<'_, f32>, losses: &mut [f32]| {
+            let read = Logits::Read(logits);
+            runner.evaluate_labels(&objective, Reduction::Sum, batch, read, labels, Some(losses))
+        };
+        let of = Labels::new(shape, &labels).expect("labels");
+        says(run(&batch, &logits[..5], of, &mut [0.0; 2]), "logits: expected 6 values, got 5");
+        says(run(&batch, &logits, of, &mut [0.0; 3]), "losses: expected 2 values, got 3");
+        let other = Labels::new(Shape::new(3, 2).expect("a shape"), &labels).expect("labels");
+        says(run(&batch, &logits, other, &mut [0.0; 2]), "label rows: expected 2 values, got 3");
+        let mapped = batch.with_map(LogitMap::stable_max()).expect("a map");
+        assert_eq!(run(&mapped, &logits, of, &mut [0.0; 2]), Err(Error::Map));
+    }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::OnceLock;
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
+use tokenloss::label::AnyLabel;
 use tokenloss::wgpu::{Gpu, GpuError, ShaderObjective};
 use tokenloss::{
-    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluatePair, Guidance, Logits, Objective, Outputs,
-    PairOutputs, Reduction, RowObjective, Teacher, Totals,
+    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluateLabels, EvaluatePair, Guidance, Labels, Logits,
+    Objective, Outputs, PairOutputs, Reduction, RowObjective, Teacher, Totals,
 };
 
 pub(crate) enum Runner {
@@ -108,6 +109,25 @@ impl Runner {
             Self::Gpu(gpu) => gpu
                 .evaluate_guided(objective, guidance, reduction, batch, logits, teacher, outputs)
                 .map_err(of_core),
+        }
+    }
+}
+
+impl Runner {
+    pub(crate) fn evaluate_labels<E: Element, U: Element>(
+        &self,
+        objective: &AnyLabel,
+        reduction: Reduction,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        labels: Labels<'_, U>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<Totals, Error> {
+        match self {
+            Self::Cpu(cpu) => cpu.evaluate_labels(objective, reduction, batch, logits, labels, losses),
+            Self::Gpu(gpu) => {
+                gpu.evaluate_labels(objective, reduction, batch, logits, labels, losses).map_err(of_core)
+            }
         }
     }
 }

@@ -3,15 +3,16 @@
 #[cfg(feature = "device")]
 pub(crate) mod host;
 
-use crate::dispatch::Bound;
-use crate::job::Part;
-use crate::kernels::Scale;
+use crate::beside::Beside;
+use crate::dispatch::{Bound, Dispatch};
+use crate::job::{Part, RECORD_BYTES};
+use crate::kernels::{Parts, Scale};
 use crate::plan::Cut;
 use crate::second::{SecondPart, TeacherData};
 use crate::{GpuError, Job, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Guidance, Shape};
-use tokenloss_shaders::{GATHERED_WORDS, Params, binding, flag};
+use tokenloss_shaders::{GATHERED_WORDS, Params, Program, binding, flag};
 use wgpu::BufferBinding;
 
 /// How far rows are led away from a teacher's: a [`Guidance`] whose rows have what is their own on the GPU.
@@ -109,5 +110,28 @@ impl Kernels {
     ) -> Result<(), GpuError> {
         job.reduction.check()?;
         self.encode_scaled(encoder, job, Some(guidance), Scale::of(job.reduction))
+    }
+
+    /// What guided rows have of their own to one buffer.
+    pub(crate) fn plan_gather<'a>(
+        &'a self,
+        parts: &'a Parts<'a>,
+        base: Params,
+        dispatches: &mut Vec<Dispatch<'a>>,
+    ) {
+        let Beside::Guide(guide) = &parts.beside else { return };
+        for slice in self.cut.totals(parts.data.shape.rows(), RECORD_BYTES) {
+            let groups = self.cut.fold((slice.rows as u64).div_ceil(self.lanes.into()));
+            let mut params = Params { rows: slice.rows as u32, grid_x: groups.0, ..parts.map.params(base) };
+            let mut bound = Vec::new();
+            self.bind_rows(parts, slice, &mut params, &mut bound);
+            let rows = slice.row..slice.row + slice.rows;
+            guide.bind_gather(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
+            let program = Program::Gather;
+            let bindings = program.bindings();
+            bound.retain(|bound| bindings.contains(&bound.binding));
+            let (lanes, uniform) = (self.lanes, params.to_bytes());
+            dispatches.push(Dispatch { program, judge: "", lanes, uniform, bound, groups });
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! Records the moves into a caller's encoder.
 
+use crate::beside::Beside;
 use crate::dispatch::{Bound, Dispatch, Key};
+use crate::fused::Fused;
 use crate::guide::{GATHERED_BYTES, GuideParts};
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
-use crate::labels::LabelParts;
 use crate::map::MapParts;
-use crate::pair::PairParts;
 use crate::plan::{Cut, Matrix, Slice};
 use crate::{
     CooperativeMatrix, GpuError, GuidanceBindings, Job, PushBackJob, Request, Requirements, SummariseJob,
     Variant,
 };
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Mutex;
 use tokenloss_core::{Denominator, Reduction};
 use tokenloss_shaders::{
@@ -81,91 +80,15 @@ impl Scale {
 
 /// The checked parts of a job.
 pub(crate) struct Parts<'a> {
-    data: &'a Data<'a>,
+    pub(crate) data: &'a Data<'a>,
     logits: Part<'a>,
     gradient: Option<Part<'a>>,
     targets: Part<'a>,
     weights: Option<Part<'a>>,
     records: Part<'a>,
     totals: Part<'a>,
-    map: MapParts<'a>,
-    beside: Beside<'a>,
-}
-
-/// A call that judges rows.
-pub(crate) struct Fused<'a> {
-    /// By where the gradient goes.
-    pub(crate) program: &'a dyn Fn(Store, Width) -> Program,
-    pub(crate) judge: &'a str,
-    /// What writes the gradient where that waits for the number of kept rows, and its part that judges.
-    pub(crate) second: (&'a dyn Fn(Width) -> Program, &'a str),
-    pub(crate) base: Params,
-    /// The flags of totals over judged rows.
-    pub(crate) judged: u32,
-    pub(crate) weights: bool,
-    pub(crate) store: Store,
-    pub(crate) scale: Scale,
-    pub(crate) totals: bool,
-}
-
-impl Fused<'_> {
-    fn params(&self, flags: u32) -> Params {
-        let weights = if self.weights { flag::WEIGHTS } else { 0 };
-        Params { flags: self.base.flags | weights | flags, ..self.base }
-    }
-}
-
-/// What lies beside a batch's logits.
-pub(crate) enum Beside<'a> {
-    Nothing,
-    Pair(PairParts<'a>),
-    Guide(GuideParts<'a>),
-    Labels(LabelParts<'a>),
-}
-
-impl<'a> Beside<'a> {
-    /// What has a row beside each row.
-    fn matrix(&self) -> Option<Matrix> {
-        match self {
-            Self::Nothing => None,
-            Self::Pair(pair) => Some(pair.teacher.matrix()),
-            Self::Guide(guide) => Some(guide.teacher.matrix()),
-            Self::Labels(labels) => Some(labels.labels.matrix()),
-        }
-    }
-
-    fn written(&self) -> Option<&Part<'a>> {
-        match self {
-            Self::Pair(pair) => Some(&pair.divergences),
-            Self::Nothing | Self::Guide(_) | Self::Labels(_) => None,
-        }
-    }
-
-    fn read(&self) -> Vec<&Part<'a>> {
-        match self {
-            Self::Nothing => vec![],
-            Self::Pair(pair) => vec![&pair.teacher.part],
-            Self::Guide(guide) => guide.strengths.iter().chain([&guide.teacher.part]).collect(),
-            Self::Labels(labels) => labels.class_weights.iter().chain([&labels.labels.part]).collect(),
-        }
-    }
-
-    /// The bindings of some rows.
-    fn bind<'b>(
-        &'b self,
-        cut: &Cut,
-        nothing: &'b wgpu::Buffer,
-        rows: &Range<usize>,
-        params: &mut Params,
-        bound: &mut Vec<Bound<'b>>,
-    ) {
-        match self {
-            Self::Nothing => {}
-            Self::Pair(pair) => pair.bind(cut, rows, params, bound),
-            Self::Guide(guide) => guide.teacher.bind(cut, rows, params, bound),
-            Self::Labels(labels) => labels.bind(cut, nothing, rows, params, bound),
-        }
-    }
+    pub(crate) map: MapParts<'a>,
+    pub(crate) beside: Beside<'a>,
 }
 
 impl Kernels {
@@ -446,32 +369,6 @@ impl Kernels {
         })
     }
 
-    /// Everything of a call that judges rows: once, or, where the gradient waits for the number of kept rows, twice.
-    pub(crate) fn plan_fused<'a>(
-        &'a self,
-        parts: &'a Parts<'a>,
-        fused: &Fused<'a>,
-        dispatches: &mut Vec<Dispatch<'a>>,
-    ) -> Result<(), GpuError> {
-        let Fused { program, judge, second, scale, store, judged, .. } = *fused;
-        let [plain, scaled, judged] = [0, flag::SCALE, judged].map(|flags| fused.params(flags));
-        let has_gradient = store != Store::None;
-        if has_gradient && scale == Scale::Kept {
-            self.plan_rows(parts, &|width| program(Store::None, width), judge, plain, dispatches)?;
-            self.plan_totals(parts, judged, scale, dispatches);
-            return self.plan_rows(parts, second.0, second.1, scaled, dispatches);
-        }
-        let params = if has_gradient { scaled } else { plain };
-        if has_gradient {
-            self.plan_totals(parts, plain, scale, dispatches);
-        }
-        self.plan_rows(parts, &|width| program(store, width), judge, params, dispatches)?;
-        if fused.totals {
-            self.plan_totals(parts, judged, scale, dispatches);
-        }
-        Ok(())
-    }
-
     /// One workgroup a row, over as many dispatches as it takes.
     pub(crate) fn plan_rows<'a>(
         &'a self,
@@ -514,24 +411,6 @@ impl Kernels {
             dispatches.push(Dispatch { program, judge, lanes, uniform: params.to_bytes(), bound, groups });
         }
         Ok(())
-    }
-
-    /// What guided rows have of their own to one buffer.
-    fn plan_gather<'a>(&'a self, parts: &'a Parts<'a>, base: Params, dispatches: &mut Vec<Dispatch<'a>>) {
-        let Beside::Guide(guide) = &parts.beside else { return };
-        for slice in self.cut.totals(parts.data.shape.rows(), RECORD_BYTES) {
-            let groups = self.cut.fold((slice.rows as u64).div_ceil(self.lanes.into()));
-            let mut params = Params { rows: slice.rows as u32, grid_x: groups.0, ..parts.map.params(base) };
-            let mut bound = Vec::new();
-            self.bind_rows(parts, slice, &mut params, &mut bound);
-            let rows = slice.row..slice.row + slice.rows;
-            guide.bind_gather(&self.cut, &self.nothing, &rows, &mut params, &mut bound);
-            let program = Program::Gather;
-            let bindings = program.bindings();
-            bound.retain(|bound| bindings.contains(&bound.binding));
-            let (lanes, uniform) = (self.lanes, params.to_bytes());
-            dispatches.push(Dispatch { program, judge: "", lanes, uniform, bound, groups });
-        }
     }
 
     /// Counts and sums, in one workgroup.
@@ -588,7 +467,7 @@ impl Kernels {
     }
 
     /// The slice's part of everything that has one entry a row, and the totals.
-    fn bind_rows<'a>(
+    pub(crate) fn bind_rows<'a>(
         &'a self,
         parts: &'a Parts<'a>,
         slice: Slice,

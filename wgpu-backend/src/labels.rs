@@ -3,9 +3,11 @@
 #[cfg(feature = "device")]
 mod host;
 
+use crate::beside::Beside;
 use crate::dispatch::Bound;
+use crate::fused::Fused;
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES};
-use crate::kernels::{Beside, Fused, Parts, Scale};
+use crate::kernels::{Parts, Scale};
 use crate::plan::Cut;
 use crate::second::SecondPart;
 use crate::{GpuError, Kernels, ShaderLabel};

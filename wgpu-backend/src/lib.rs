@@ -69,9 +69,11 @@
 //! [`Kernels`] needs only your device.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod cooperative;
 mod dispatch;
 mod error;
+mod fused;
 #[cfg(feature = "device")]
 mod gpu;
 mod guide;

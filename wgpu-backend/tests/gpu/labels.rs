@@ -238,11 +238,13 @@ fn every_objective() {
                     let setup = Setup { place, class_weights, ..Setup::new(&matrix, &labels, &objective) };
                     let variant = gpu.kernels().variant();
                     let what = format!("{name} {values:?} {dtype} labels {of_labels} {place:?} {variant}");
-                    share = share.max(check(&what, &objective, &setup, &run(gpu, &setup)));
+                    let used = check(&what, &objective, &setup, &run(gpu, &setup));
+                    // Elsewhere it is the storage type's rounding that is used up.
+                    share = share.max(if dtype == Dtype::F32 { used } else { 0.0 });
                 }
             }
         }
-        say(&format!("{name:>16}: {:.0} % of what is allowed", 100.0 * share));
+        say(&format!("{name:>16}: {:.0} % of what is allowed of f32", 100.0 * share));
     }
 }
 
@@ -304,9 +306,9 @@ fn weights_and_denominators() {
 }
 
 #[test]
-fn vocabularies_from_one_to_real_ones() {
+fn vocabularies_from_two_to_real_ones() {
     for gpu in gpus() {
-        for (turn, vocab) in [1, 2, 5, 8, 256, 1025, 50_257, 128_256].into_iter().enumerate() {
+        for (turn, vocab) in [2, 5, 8, 256, 1025, 50_257, 128_256].into_iter().enumerate() {
             let dtype = Dtype::ALL[turn % 3];
             let mut matrix = Matrix::uniform(dtype, 2, vocab, 3);
             matrix.push(0, |j| if j == vocab - 1 { 40.0 } else { (j % 11) as f32 });
