@@ -35,12 +35,7 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   let span = span_of(row);
   let map = row_map(row, 0u);
   if (goal == -100) {
-    if (lane == 0u) {
-      record_write_ignored(row);
-    }
-    if (HAS_GRADIENT) {
-      sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
-    }
+    pass_over(row, lane, span, map);
     return;
   }
 

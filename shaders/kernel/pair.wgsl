@@ -27,12 +27,9 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   let span = span_of(row);
   let map = row_map(row, u32(goal));
   if (goal == -100) {
+    pass_over(row, lane, span, map);
     if (lane == 0u) {
-      record_write_ignored(row);
       divergences[params.side_first + row] = 0.0;
-    }
-    if (HAS_GRADIENT) {
-      sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
     }
     return;
   }

@@ -6,13 +6,11 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
     return;
   }
   let goal = goal_of(row, lane);
+  let span = span_of(row);
   if (goal == -100) {
-    if (lane == 0u) {
-      record_write_ignored(row);
-    }
+    pass_over(row, lane, span, row_map(row, NO_COLUMN));
     return;
   }
-  let span = span_of(row);
   // Below the tile's first column this wraps to beyond its last.
   let column = u32(goal) - params.column_first;
   let map = row_map(row, column);

@@ -11,9 +11,14 @@ fn goal_of(row: u32, lane: u32) -> i32 {
   return workgroupUniformLoad(&target_shared);
 }
 
-// A row that takes no part.
-fn record_write_ignored(row: u32) {
-  record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+// A row that takes no part: neither loss nor gradient.
+fn pass_over(row: u32, lane: u32, span: Span, map: RowMap) {
+  if (lane == 0u) {
+    record_write_nan(row, STATUS_FINE, 0u, 0u, 0u);
+  }
+  if (HAS_GRADIENT) {
+    sweep_gradient(span, map, lane, push_of(PUSH_ZERO));
+  }
 }
 
 // A row that is bad: its loss and its partials are NaN.

@@ -65,9 +65,8 @@ struct Truth {
 const UNIT: f64 = 6e-8;
 
 fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]>, grant: Grant) -> Truth {
-    // What the GPU adds up in f32, and twice what the CPU is granted of an exponential, a logarithm and a quotient.
-    let (sums, times) =
-        if grant == Grant::GPU { ((z.len() as f64 / 256.0 + 10.0) * UNIT, 2.0) } else { (0.0, 1.0) };
+    // What the GPU adds up in f32: a lane's share of a row, and the lanes.
+    let sums = if grant == Grant::GPU { (z.len() as f64 / 256.0 + 10.0) * UNIT } else { 0.0 };
     let mut dlogits = vec![0.0; z.len()];
     let loss =
         reference::labels(objective, z, labels, weights, 1.0, &mut dlogits).expect("a row without faults");
@@ -97,16 +96,16 @@ fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]
         }
         // The logit's distance from the maximum and the normaliser round; next to a margin so does what is left of p.
         let by = if softmax {
-            UNIT * ((max - z[j]).min(90.0) + 2.0 * class.log_p.abs().min(90.0)) + times * 2e-7 + sums
+            UNIT * ((max - z[j]).min(90.0) + 2.0 * class.log_p.abs().min(90.0)) + 2e-7 + sums
         } else {
-            times * 3e-7
+            3e-7
         };
         let (above, below) = (moved(class, label, by), moved(class, label, -by));
         let response = |of: fn(&EntryEval<f64>) -> f64| {
             (of(&above) - of(&here)).abs().max((of(&below) - of(&here)).abs())
         };
         let logs = class.log_p.abs().min(90.0) + class.log_rest.abs().min(90.0);
-        let own = times * (2e-6 + 1e-6 * exponent + 4.0 * UNIT * exponent * logs);
+        let own = 2e-6 + 1e-6 * exponent + 4.0 * UNIT * exponent * logs;
         // What damps by a power is 0 below the least normal number.
         let flushed = FLUSH.powf(1.0 / exponent.max(1.0)).min(2e-36) * 90.0;
         loss_tolerance += weight * (response(|e| e.value) + own * here.value.abs() + flushed);
@@ -128,7 +127,7 @@ fn truth(objective: &AnyLabel, z: &[f64], labels: &[f64], weights: Option<&[f64]
         if !softmax {
             return off + UNIT * d.abs() + FLUSH;
         }
-        let of_p = times * 1e-6 + sums + 1e-7 * (max - z[j]).min(90.0);
+        let of_p = 1e-6 + sums + 1e-7 * (max - z[j]).min(90.0);
         off + class.p * (off_pulls + of_p * pulls.abs()) + 2e-7 * d.abs() + FLUSH * (1.0 + pulls.abs()) * 90.0
     });
     Truth { loss, loss_tolerance: loss_tolerance + FLUSH, tolerances: tolerances.collect(), dlogits }
