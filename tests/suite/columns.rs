@@ -1,4 +1,4 @@
-//! Objectives of listed columns on the CPU: against the oracle, and what they promise beside accuracy. `cargo test --test
+//! Objectives of listed columns: against the oracle, and what they promise beside accuracy. `cargo test --test
 //! suite columns -- --nocapture` prints the largest errors as shares of what is granted.
 
 mod bad_input;
@@ -118,12 +118,14 @@ struct Truth {
 }
 
 /// `off` is how far off a logit of the rest may be, beside what is granted to differences of logits.
+#[allow(clippy::too_many_arguments)]
 fn truth<O: ColumnObjective>(
     objective: &O,
     z: &[f64],
     columns: &Columns<'_>,
     sides: Sides<'_>,
     row: usize,
+    grant: Grant,
     off: f64,
 ) -> Truth {
     let listed: Vec<_> = columns.of_row(row).iter().map(|&id| id as usize).collect();
@@ -149,7 +151,7 @@ fn truth<O: ColumnObjective>(
     };
     let (loss, d_rest, d_listed) = of(lse);
     // The rest's mass is off by what its logits are off.
-    let moved = if lse.is_finite() { Grant::CPU.at(1.0) + off } else { 0.0 };
+    let moved = if lse.is_finite() { grant.at(1.0) + off } else { 0.0 };
     let (above, below) = (of(lse + moved), of(lse - moved));
     let response = |a: f64, b: f64, here: f64| {
         if here.is_finite() { (a - here).abs().max((b - here).abs()) } else { 0.0 }
@@ -160,7 +162,7 @@ fn truth<O: ColumnObjective>(
         for (j, &z) in z.iter().enumerate() {
             let share = (z - lse).exp();
             d[j] = d_rest * share;
-            let own = Grant::CPU.at((max - z).min(90.0)) + Grant::CPU.at(1.0) + 2.0 * off;
+            let own = grant.at((max - z).min(90.0)) + grant.at(1.0) + 2.0 * off;
             tolerances[j] = own * d[j].abs() + by_rest * share;
         }
     }

@@ -3,6 +3,7 @@
 use crate::oracle::Grant;
 use std::fmt;
 use std::sync::OnceLock;
+use tokenloss::columns::{ColumnLoss, ColumnObjective};
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::label::AnyLabel;
@@ -86,6 +87,19 @@ impl Runner {
             Self::Gpu(gpu) => gpu
                 .evaluate_pair(objective, distillation, reduction, batch, logits, teacher, outputs)
                 .map_err(of_core),
+        }
+    }
+
+    pub(crate) fn evaluate_columns<O: ColumnObjective, E: Element>(
+        &self,
+        loss: &ColumnLoss<'_, O>,
+        batch: &Batch<'_>,
+        logits: Logits<'_, E>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<Totals, Error> {
+        match self {
+            Self::Cpu(cpu) => loss.evaluate(cpu, batch, logits, losses),
+            Self::Gpu(gpu) => loss.evaluate(gpu.as_ref(), batch, logits, losses).map_err(of_core),
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::{Lists, Visit, each, off_by_map, share, truth};
 use crate::inputs::{self, Matrix};
 use crate::oracle::{FLUSH, half_spacing};
+use crate::runner::Runner;
 use tokenloss::columns::{ColumnLoss, ColumnObjective};
-use tokenloss::cpu::{Cpu, Level};
 use tokenloss::half::{bf16, f16};
 use tokenloss::{Batch, ClassMask, Denominator, Element, IGNORE_INDEX, LogitMap, Logits, Reduction, Shape};
 
@@ -16,7 +16,7 @@ enum Way {
 }
 
 struct Dense<'a> {
-    cpu: Cpu,
+    on: &'static Runner,
     vocab: usize,
     k: usize,
     map: Option<LogitMap<'a>>,
@@ -26,7 +26,7 @@ struct Dense<'a> {
 
 impl Dense<'_> {
     fn check<E: Element, O: ColumnObjective>(&mut self, name: &str, objective: &O, way: Way) {
-        let Self { cpu, vocab, k, map, alone, .. } = *self;
+        let Self { on, vocab, k, map, alone, .. } = *self;
         let mut matrix = Matrix::<E>::new(&inputs::rows(vocab, 7), 2);
         let rows = matrix.targets.len();
         matrix.targets[3] = IGNORE_INDEX;
@@ -60,7 +60,7 @@ impl Dense<'_> {
             Way::OutOfPlace => Logits::OutOfPlace { logits: &matrix.logits, dlogits: &mut dlogits },
             Way::InPlace => Logits::InPlace(&mut matrix.logits),
         };
-        let totals = loss.evaluate(&cpu, &batch, io, Some(&mut losses)).expect("finite logits");
+        let totals = on.evaluate_columns(&loss, &batch, io, Some(&mut losses)).expect("finite logits");
         assert_eq!((totals.valid, totals.ignored, totals.denominator), (rows - 1, 1, 7.5));
         let got = match way {
             Way::Read => None,
@@ -71,7 +71,7 @@ impl Dense<'_> {
         for row in 0..rows {
             let at = |what: &str| {
                 let dtype = E::DTYPE;
-                format!("{name}, {dtype}, {way:?}, {}, {} of {k}, {what}", cpu.level(), matrix.what[row])
+                format!("{name}, {dtype}, {way:?}, {on}, {} of {k}, {what}", matrix.what[row])
             };
             let gradient = got.map(|got| &got[row * matrix.stride..][..matrix.stride]);
             if let Some(gradient) = gradient {
@@ -87,7 +87,7 @@ impl Dense<'_> {
                 continue;
             }
             let of_map = off_by_map(&batch, row);
-            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, of_map);
+            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, on.grant(), of_map);
             let granted =
                 share(losses[row].into(), want.loss, want.loss_tolerance + FLUSH, 0.0, || at("loss"));
             self.worst = self.worst.max(granted);
@@ -135,8 +135,8 @@ impl Visit for Dense<'_> {
 
 fn run(vocab: usize, k: usize, map: Option<LogitMap<'_>>, alone: bool) -> f64 {
     let mut worst = 0.0f64;
-    for level in Level::available() {
-        let mut dense = Dense { cpu: Cpu::with_level(level), vocab, k, map, alone, worst: 0.0 };
+    for on in Runner::all() {
+        let mut dense = Dense { on, vocab, k, map, alone, worst: 0.0 };
         each(&mut dense);
         worst = worst.max(dense.worst);
     }

@@ -4,7 +4,7 @@ use super::{Lists, Visit, each, off_by_map, share, truth};
 use crate::linear::inputs::Case;
 use crate::linear::truth::{of_logits, of_sum};
 use crate::linear::{Gradients, levels};
-use crate::oracle::{FLUSH, half_spacing};
+use crate::oracle::{FLUSH, Grant, half_spacing};
 use tokenloss::columns::{ColumnLoss, ColumnObjective};
 use tokenloss::cpu::Cpu;
 use tokenloss::half::bf16;
@@ -61,7 +61,7 @@ impl Form<'_> {
             // An error of the logits is, twice, a relative error of every share.
             let of_map = off_by_map(&batch, row);
             let off = 2.0 * of_logits(&case, row) + of_map;
-            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, off);
+            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, Grant::CPU, off);
             let granted =
                 share(losses[row].into(), want.loss, want.loss_tolerance + FLUSH, 0.0, || at("loss"));
             self.worst = self.worst.max(granted);
