@@ -29,7 +29,7 @@ struct Params {
   mask_stride: u32,      // words from one row's classes to the next; 0 where all rows share them
   teacher_first: u32,    // element of the first row of the teacher, or of labels, inside its binding
   teacher_stride: u32,   // elements
-  side_first: u32,       // word of the divergences, or of the classes' weights
+  side_first: u32,       // word of the divergences, of the classes' weights, or of what belongs to listed columns
   objective: array<vec4<f32>, 6>,
   divergence: vec4<f32>,
   temperature: f32,      // of both rows, for the divergence alone, and
@@ -38,8 +38,8 @@ struct Params {
   pull_factor: f32,        // of a logit's gradient
   objective_weight: f32,
   strength: f32,           // of the guidance of all rows, unless they have their own
-  strengths_first: u32,
-  gathered_first: u32,
+  rows_first: u32,         // word of the strengths, or of the offsets of listed columns
+  lists_first: u32,        // word of what is gathered of rows, or of the listed columns
 }
 
 const FLAG_WEIGHTS = 1u;       // rows have weights
@@ -52,6 +52,7 @@ const FLAG_ROW_MAPS = 64u;     // rows have a scale and a margin of their own
 const FLAG_MASK = 128u;        // only some classes are allowed
 const FLAG_STRENGTHS = 256u;   // rows have a strength of guidance of their own
 const FLAG_CLASS_WEIGHTS = 512u;
+const FLAG_GATHER = 1024u;     // what is taken is kept
 
 const DENOMINATOR_GIVEN = 0u;
 const DENOMINATOR_VALID = 1u;

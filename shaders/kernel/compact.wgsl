@@ -19,10 +19,7 @@ fn is_listed(row: u32) -> bool {
   }
   var live = (params.flags & FLAG_NAN_ROWS) != 0u;
   if (records[record_of(row) + RECORD_STATUS] == STATUS_FINE) {
-    let partials = record_partials(row);
-    let scaled = row_partials_scaled(partials, scale_of(row));
-    live = row_partials_is_live(row_partials_scaled(partials, weight_if_scaled(row)))
-      && reaches(row_partials_norm_bound(scaled, record_summary(row)));
+    live = is_live(row);
   }
   records[record_of(row) + RECORD_LIVE] = u32(live);
   return live;

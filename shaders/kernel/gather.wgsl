@@ -12,10 +12,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   var strength = params.strength;
   if ((params.flags & FLAG_STRENGTHS) != 0u) {
-    strength = strengths[params.strengths_first + row];
+    strength = strengths[params.rows_first + row];
   }
   let own = row_numbers(row, 2u);
-  let at = params.gathered_first + 4u * row;
+  let at = params.lists_first + 4u * row;
   gathered[at] = own.x;
   gathered[at + 1u] = own.y;
   gathered[at + 2u] = strength;

@@ -46,6 +46,12 @@ pub mod binding {
     pub const GATHERED: u32 = 19;
     /// The weights of classes `[vocab]`, f32.
     pub const CLASS_WEIGHTS: u32 = 20;
+    /// Where the listed columns of each row begin among all entries, and where the last ones end: `[rows + 1]`, u32.
+    pub const OFFSETS: u32 = 21;
+    /// The listed columns `[entries]`, i32.
+    pub const IDS: u32 = 22;
+    /// What belongs to them `[entries]`, f32.
+    pub const VALUES: u32 = 23;
 }
 
 /// Bits of [`Params::flags`].
@@ -70,6 +76,8 @@ pub mod flag {
     pub const STRENGTHS: u32 = 256;
     /// Classes have weights.
     pub const CLASS_WEIGHTS: u32 = 512;
+    /// Listed logits are kept when they are taken.
+    pub const GATHER: u32 = 1024;
 }
 
 /// The status of a row whose logits are all -infinity. Any non-zero status other than those that have a name, or are made of
@@ -303,7 +311,8 @@ pub struct Params {
     pub teacher_first: u32,
     /// Elements from one of these rows to the next.
     pub teacher_stride: u32,
-    /// The word of the first divergence, or of the first class's weight, inside its binding.
+    /// The word of the first divergence, of the first class's weight, or of what belongs to the first listed column, inside its
+    /// binding.
     pub side_first: u32,
     /// The objective's parameters, see [`parameters`](crate::parameters).
     pub objective: [f32; crate::MAX_SHADER_PARAMETERS],
@@ -320,10 +329,10 @@ pub struct Params {
     pub objective_weight: f32,
     /// The strength of a guidance, unless rows have their own.
     pub strength: f32,
-    /// The word of the first strength inside its binding.
-    pub strengths_first: u32,
-    /// The word of the first row inside the binding of what is gathered.
-    pub gathered_first: u32,
+    /// The word of the first row inside the binding of the strengths, or of the offsets of listed columns.
+    pub rows_first: u32,
+    /// The word of the first row inside the binding of what is gathered, or of the first entry inside that of the listed columns.
+    pub lists_first: u32,
 }
 
 impl Params {
@@ -370,9 +379,9 @@ impl Params {
             self.pull_factor,
             self.objective_weight,
         ];
-        let guide = [self.strength.to_bits(), self.strengths_first, self.gathered_first];
+        let more = [self.strength.to_bits(), self.rows_first, self.lists_first];
         let parameters = self.objective.into_iter().chain(self.divergence).chain(pair);
-        bytes_of(words.into_iter().chain(parameters.map(f32::to_bits)).chain(guide))
+        bytes_of(words.into_iter().chain(parameters.map(f32::to_bits)).chain(more))
     }
 }
 

@@ -210,7 +210,29 @@ pub enum Program {
     /// Records of merged parts to judged records, one invocation a row.
     Judge,
     /// Targets, or judged records, to the list of rows that take part, one workgroup in all.
-    Compact,
+    Compact {
+        /// Whether rows have listed columns, whose derivatives say whether they take part.
+        columns: bool,
+    },
+    /// Listed logits to values, and masks in their place, one workgroup a row.
+    Take {
+        /// Storage type of the logits.
+        dtype: Dtype,
+    },
+    /// Values to listed logits or their gradient, one workgroup a row.
+    Put {
+        /// Storage type of logits and gradient.
+        dtype: Dtype,
+    },
+    /// The greatest logits of a row and their columns, merged into those of columns before, one workgroup a row.
+    TopK {
+        /// Storage type of the logits.
+        dtype: Dtype,
+        /// Words a load.
+        width: Width,
+        /// What logits are taken for.
+        map: Map,
+    },
     /// Sums in f32 to `dhidden`, one invocation a word.
     StoreHidden {
         /// Storage type of `dhidden`.
@@ -416,7 +438,24 @@ impl Program {
                 parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/shared"), wgsl!("kernel/part")]);
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
-            Self::Compact => parts.push(wgsl!("kernel/compact")),
+            Self::Compact { columns: false } => {
+                parts.extend([wgsl!("live/records"), wgsl!("kernel/compact")])
+            }
+            Self::Compact { columns: true } => {
+                parts.extend([wgsl!("columns"), wgsl!("live/columns"), wgsl!("kernel/compact")])
+            }
+            Self::Take { dtype } | Self::Put { dtype } => {
+                parts.extend([unpack(dtype), of_dtype(dtype), wgsl!("width/word"), wgsl!("columns")]);
+                parts.push(match self {
+                    Self::Take { .. } => wgsl!("kernel/take"),
+                    _ => wgsl!("kernel/put"),
+                });
+            }
+            Self::TopK { dtype, width, map } => {
+                parts.push(wgsl!("detail/entropy"));
+                parts.extend(row(dtype, width, Store::None, Reduce::Tree, map));
+                parts.extend([wgsl!("columns"), wgsl!("kernel/top_k")]);
+            }
             Self::StoreHidden { dtype } => {
                 parts.extend([unpack(dtype), of_dtype(dtype), wgsl!("kernel/store_hidden")])
             }
@@ -437,7 +476,9 @@ impl Program {
             Self::Evaluate { map, guide, .. } | Self::PushBack { map, guide, .. } => {
                 (map != Map::None, guide.is_some())
             }
-            Self::Summarise { map, .. } | Self::Part { map, .. } => (map != Map::None, false),
+            Self::Summarise { map, .. } | Self::Part { map, .. } | Self::TopK { map, .. } => {
+                (map != Map::None, false)
+            }
             _ => (false, false),
         };
         let own: &[u32] = match self {
@@ -457,7 +498,10 @@ impl Program {
             Self::SumBias => &[1, 10, 11],
             Self::Part { .. } => &[1, 2, 5],
             Self::Judge => &[2, 5],
-            Self::Compact => &[2, 3, 5, 6, 10, 13],
+            Self::Compact { columns: false } => &[2, 3, 5, 6, 10, 13],
+            Self::Compact { columns: true } => &[2, 5, 10, 13, 21, 22, 23],
+            Self::Take { .. } | Self::Put { .. } => &[1, 2, 21, 22, 23],
+            Self::TopK { .. } => &[1, 2, 5, 21, 22, 23],
             Self::StoreHidden { .. } => &[2, 5, 11, 12],
         };
         let more: &[u32] = match (mapped, guided) {

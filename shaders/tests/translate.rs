@@ -12,14 +12,8 @@ use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective
 const GUIDES: [Option<Dtype>; 4] = [None, Some(Dtype::F32), Some(Dtype::F16), Some(Dtype::Bf16)];
 
 fn programs() -> Vec<Program> {
-    let mut all = vec![
-        Program::Gather,
-        Program::Totals,
-        Program::Copy,
-        Program::SumBias,
-        Program::Judge,
-        Program::Compact,
-    ];
+    let mut all = vec![Program::Gather, Program::Totals, Program::Copy, Program::SumBias, Program::Judge];
+    all.extend([false, true].map(|columns| Program::Compact { columns }));
     for width in [Width::Word, Width::Vec4] {
         for reduce in [Reduce::Tree, Reduce::Subgroup] {
             for map in Map::ALL {
@@ -28,12 +22,13 @@ fn programs() -> Vec<Program> {
         }
     }
     for dtype in Dtype::ALL {
-        all.push(Program::StoreHidden { dtype });
+        all.extend([Program::StoreHidden { dtype }, Program::Take { dtype }, Program::Put { dtype }]);
         for product in [Product::Logits, Product::Hidden, Product::Weight] {
             all.push(Program::Product { product, dtype, tiles: Tiles::Registers });
         }
         for width in [Width::Word, Width::Vec4] {
             for map in Map::ALL {
+                all.push(Program::TopK { dtype, width, map });
                 for reduce in [Reduce::Tree, Reduce::Subgroup] {
                     all.push(Program::Summarise { dtype, width, reduce, map });
                     for store in [Store::None, Store::InPlace, Store::OutOfPlace] {

@@ -3,14 +3,15 @@
 use crate::oracle::Grant;
 use std::fmt;
 use std::sync::OnceLock;
-use tokenloss::columns::{ColumnLoss, ColumnObjective};
+use tokenloss::columns::{ColumnBackend, ColumnLoss, ColumnObjective, ColumnPartials, Columns};
 use tokenloss::cpu::{Cpu, Level};
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::label::AnyLabel;
 use tokenloss::wgpu::{Gpu, GpuError, ShaderObjective};
 use tokenloss::{
-    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluateLabels, EvaluatePair, Guidance, Labels, Logits,
-    Objective, Outputs, PairOutputs, Reduction, RowObjective, Teacher, Totals,
+    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluateLabels, EvaluatePair, Guidance, Labels, Linear,
+    LinearGradients, LinearOptions, Logits, Objective, Outputs, PairOutputs, Reduction, RowObjective,
+    RowPart, RowSummary, Teacher, Totals,
 };
 
 pub(crate) enum Runner {
@@ -142,6 +143,82 @@ impl Runner {
             Self::Gpu(gpu) => {
                 gpu.evaluate_labels(objective, reduction, batch, logits, labels, losses).map_err(of_core)
             }
+        }
+    }
+}
+
+/// Listed columns without logits, and the greatest.
+impl Runner {
+    pub(crate) fn evaluate_columns_linear<O: ColumnObjective, E: Element, G: Element>(
+        &self,
+        loss: &ColumnLoss<'_, O>,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        gradients: LinearGradients<'_, G>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<Totals, Error> {
+        match self {
+            Self::Cpu(cpu) => loss.evaluate_linear(cpu, linear, options, gradients, losses),
+            Self::Gpu(gpu) => {
+                loss.evaluate_linear(gpu.as_ref(), linear, options, gradients, losses).map_err(of_core)
+            }
+        }
+    }
+
+    pub(crate) fn rests_linear<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        columns: &Columns<'_>,
+        parts: &mut [RowPart],
+    ) -> Result<(), Error> {
+        match self {
+            Self::Cpu(cpu) => cpu.rests_linear(linear, options, columns, parts),
+            Self::Gpu(gpu) => gpu.rests_linear(linear, options, columns, parts).map_err(of_core),
+        }
+    }
+
+    pub(crate) fn push_back_columns_linear<E: Element, G: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        rests: &[RowSummary<f64>],
+        partials: ColumnPartials<'_>,
+        gradients: LinearGradients<'_, G>,
+    ) -> Result<usize, Error> {
+        match self {
+            Self::Cpu(cpu) => cpu.push_back_columns_linear(linear, options, rests, partials, gradients),
+            Self::Gpu(gpu) => {
+                gpu.push_back_columns_linear(linear, options, rests, partials, gradients).map_err(of_core)
+            }
+        }
+    }
+
+    pub(crate) fn top_k<E: Element>(
+        &self,
+        batch: &Batch<'_>,
+        logits: &[E],
+        k: usize,
+        ids: &mut [i32],
+        top: &mut [f32],
+    ) -> Result<(), Error> {
+        match self {
+            Self::Cpu(cpu) => cpu.top_k(batch, logits, k, ids, top),
+            Self::Gpu(gpu) => gpu.top_k(batch, logits, k, ids, top).map_err(of_core),
+        }
+    }
+
+    pub(crate) fn top_k_linear<E: Element>(
+        &self,
+        linear: &Linear<'_, E>,
+        options: &LinearOptions,
+        k: usize,
+        ids: &mut [i32],
+        top: &mut [f32],
+    ) -> Result<(), Error> {
+        match self {
+            Self::Cpu(cpu) => cpu.top_k_linear(linear, options, k, ids, top),
+            Self::Gpu(gpu) => gpu.top_k_linear(linear, options, k, ids, top).map_err(of_core),
         }
     }
 }

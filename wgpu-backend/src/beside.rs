@@ -1,5 +1,6 @@
-//! What a row has beside it.
+//! What a job's rows have beside their logits.
 
+use crate::columns::ColumnParts;
 use crate::dispatch::Bound;
 use crate::guide::GuideParts;
 use crate::job::Part;
@@ -9,38 +10,36 @@ use crate::plan::{Cut, Matrix};
 use std::ops::Range;
 use tokenloss_shaders::Params;
 
-/// What lies beside a batch's logits.
+/// The checked parts of it.
 pub(crate) enum Beside<'a> {
     Nothing,
     Pair(PairParts<'a>),
     Guide(GuideParts<'a>),
     Labels(LabelParts<'a>),
+    Columns(ColumnParts<'a>),
 }
 
 impl<'a> Beside<'a> {
-    /// What has a row beside each row.
+    /// A second matrix that is cut as the logits are.
     pub(crate) fn matrix(&self) -> Option<Matrix> {
         match self {
-            Self::Nothing => None,
             Self::Pair(pair) => Some(pair.teacher.matrix()),
             Self::Guide(guide) => Some(guide.teacher.matrix()),
             Self::Labels(labels) => Some(labels.labels.matrix()),
+            Self::Nothing | Self::Columns(_) => None,
         }
     }
 
-    pub(crate) fn written(&self) -> Option<&Part<'a>> {
+    /// All that is written, and all that is read.
+    pub(crate) fn parts(&self) -> (Vec<&Part<'a>>, Vec<&Part<'a>>) {
         match self {
-            Self::Pair(pair) => Some(&pair.divergences),
-            Self::Nothing | Self::Guide(_) | Self::Labels(_) => None,
-        }
-    }
-
-    pub(crate) fn read(&self) -> Vec<&Part<'a>> {
-        match self {
-            Self::Nothing => vec![],
-            Self::Pair(pair) => vec![&pair.teacher.part],
-            Self::Guide(guide) => guide.strengths.iter().chain([&guide.teacher.part]).collect(),
-            Self::Labels(labels) => labels.class_weights.iter().chain([&labels.labels.part]).collect(),
+            Self::Nothing => (vec![], vec![]),
+            Self::Pair(pair) => (vec![&pair.divergences], vec![&pair.teacher.part]),
+            Self::Guide(guide) => (vec![], guide.strengths.iter().chain([&guide.teacher.part]).collect()),
+            Self::Labels(labels) => {
+                (vec![], labels.class_weights.iter().chain([&labels.labels.part]).collect())
+            }
+            Self::Columns(columns) => columns.parts(),
         }
     }
 
@@ -58,6 +57,7 @@ impl<'a> Beside<'a> {
             Self::Pair(pair) => pair.bind(cut, rows, params, bound),
             Self::Guide(guide) => guide.teacher.bind(cut, rows, params, bound),
             Self::Labels(labels) => labels.bind(cut, nothing, rows, params, bound),
+            Self::Columns(columns) => columns.bind(cut, nothing, rows, params, bound),
         }
     }
 }

@@ -720,7 +720,7 @@ impl<'a, E: Element> Host<'a, E> {
     }
 }
 
-fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
+pub(crate) fn report(batch: &Batch<'_>, fault: Option<Error>) -> Result<(), GpuError> {
     match fault {
         Some(error) if batch.non_finite() == NonFinite::Error => Err(error.into()),
         _ => Ok(()),

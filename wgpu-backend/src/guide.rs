@@ -76,8 +76,8 @@ impl<'a> GuideParts<'a> {
             (into / 4) as u32
         };
         params.row_maps_first = bind(binding::ROW_MAPS, self.row_maps.as_ref(), 2);
-        params.strengths_first = bind(binding::STRENGTHS, self.strengths.as_ref(), 1);
-        params.gathered_first = bind(binding::GATHERED, Some(&self.gathered), GATHERED_WORDS);
+        params.rows_first = bind(binding::STRENGTHS, self.strengths.as_ref(), 1);
+        params.lists_first = bind(binding::GATHERED, Some(&self.gathered), GATHERED_WORDS);
         params.strength = self.strength;
         let has = |part: &Option<Part<'_>>, flag| if part.is_some() { flag } else { 0 };
         params.flags &= !flag::ROW_MAPS;

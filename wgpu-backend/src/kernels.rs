@@ -85,8 +85,8 @@ pub(crate) struct Parts<'a> {
     gradient: Option<Part<'a>>,
     targets: Part<'a>,
     weights: Option<Part<'a>>,
-    records: Part<'a>,
-    totals: Part<'a>,
+    records: Option<Part<'a>>,
+    totals: Option<Part<'a>>,
     pub(crate) map: MapParts<'a>,
     pub(crate) beside: Beside<'a>,
 }
@@ -287,8 +287,8 @@ impl Kernels {
         }
         let totals = self.scratch(true, TOTALS_BYTES);
         let records = (Some(&job.records), None);
-        let parts =
-            Parts::new(&job.data, &job.gradient, None, records, (None, totals.as_ref()), Beside::Nothing)?;
+        let totals = (None, totals.as_ref());
+        let parts = Parts::new(&job.data, &job.gradient, None, records, totals, Beside::Nothing)?;
         let (dtype, map) = (job.data.dtype, parts.map.program()?);
         let push_back = |width| Program::PushBack { dtype, width, store, map, guide: None };
         let mut dispatches = Vec::new();
@@ -383,11 +383,11 @@ impl Kernels {
         let own = own.map(|part| Matrix::new(part.what, part.offset, shape, dtype));
         let all: Vec<_> = own.chain(parts.beside.matrix()).collect();
         let words = shape.vocab() * dtype.bytes() / 4;
-        // More lanes than groups of four words would only wait for each other.
-        let lanes = if words <= 4 * 64 { 64 } else { self.lanes };
         for slice in self.cut.rows(shape, &all, RECORD_BYTES)? {
             let (matrices, width) = self.matrices(parts, slice);
             let program = program(width);
+            // More lanes than groups of four words would only wait for each other.
+            let lanes = if words <= 4 * 64 { 64 } else { self.lanes_of(program) };
             let groups = self.cut.fold(slice.rows as u64);
             let first = |number| matrices.iter().find(|(bound, _)| bound.binding == number);
             let element = |number| first(number).map_or(0, |(_, into)| (into / dtype.bytes() as u64) as u32);
@@ -484,8 +484,12 @@ impl Kernels {
         if let Some(weights) = &parts.weights {
             params.weights_first = bind(binding::WEIGHTS, weights, 4, rows, row);
         }
-        params.records_first = bind(binding::RECORDS, &parts.records, RECORD_BYTES, rows, row);
-        params.totals_first = bind(binding::TOTALS, &parts.totals, TOTALS_BYTES, 1, 0);
+        if let Some(records) = &parts.records {
+            params.records_first = bind(binding::RECORDS, records, RECORD_BYTES, rows, row);
+        }
+        if let Some(totals) = &parts.totals {
+            params.totals_first = bind(binding::TOTALS, totals, TOTALS_BYTES, 1, 0);
+        }
         if parts.weights.is_none() {
             bound.push(Bound { binding: binding::WEIGHTS, buffer: &self.nothing, offset: 0, size: 16 });
         }
@@ -521,25 +525,15 @@ impl<'a> Parts<'a> {
         let mut written: Vec<&Part<'_>> = [&records, &totals, &dlogits].into_iter().flatten().collect();
         let mut read = vec![&targets];
         read.extend(weights.iter().chain(map.parts()));
-        written.extend(beside.written());
-        read.extend(beside.read());
+        let (more_written, more_read) = beside.parts();
+        written.extend(more_written);
+        read.extend(more_read);
         if matches!(gradient, Gradient::InPlace) { &mut written } else { &mut read }.push(&logits);
         check_overlap(&written, &read)?;
         if let Beside::Guide(guide) = &mut beside {
             guide.row_maps = map.gather(guide.gathered.clone());
         }
-        let missing = |what| GpuError::NoSize { what };
-        Ok(Self {
-            data,
-            logits,
-            gradient: dlogits,
-            targets,
-            weights,
-            records: records.ok_or(missing("records"))?,
-            totals: totals.ok_or(missing("totals"))?,
-            map,
-            beside,
-        })
+        Ok(Self { data, logits, gradient: dlogits, targets, weights, records, totals, map, beside })
     }
 }
 

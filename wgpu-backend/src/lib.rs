@@ -70,6 +70,7 @@
 #![forbid(unsafe_code)]
 
 mod beside;
+mod columns;
 mod cooperative;
 mod dispatch;
 mod error;
@@ -92,6 +93,7 @@ mod variant;
 #[cfg(feature = "device")]
 mod words;
 
+pub use columns::{ColumnBindings, PutJob, TakeJob, TopKJob};
 pub use cooperative::CooperativeMatrix;
 pub use error::GpuError;
 #[cfg(feature = "device")]
@@ -101,8 +103,8 @@ pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
 pub use kernels::Kernels;
 pub use labels::{LabelData, LabelJob};
 pub use linear::{
-    LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob, LinearRequest,
-    LinearRequirements, linear_requirements,
+    LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackColumnsJob, LinearPushBackJob,
+    LinearRequest, LinearRequirements, LinearRestsJob, LinearTopKJob, linear_requirements,
 };
 pub use map::{MapBindings, MaskBinding};
 pub use pair::PairJob;

@@ -3,10 +3,8 @@
 use crate::linear::inputs::Case;
 use crate::runner::Runner;
 use tokenloss::columns::{
-    ColumnBackend, ColumnLoss, ColumnObjective, ColumnPartials, Columns, Sides, SubsetMass, SubsetSoftmax,
-    Topk,
+    ColumnLoss, ColumnObjective, ColumnPartials, Columns, Sides, SubsetMass, SubsetSoftmax, Topk,
 };
-use tokenloss::cpu::Cpu;
 use tokenloss::divergence::ForwardKl;
 use tokenloss::{
     Batch, Error, IGNORE_INDEX, LinearGradients, LinearOptions, Logits, NonFinite, Reduction, RowPart,
@@ -154,6 +152,10 @@ fn loss<'a>(columns: &'a Columns<'a>) -> ColumnLoss<'a, SubsetMass> {
 
 #[test]
 fn the_linear_form() {
+    Runner::all().iter().for_each(linear_form);
+}
+
+fn linear_form(on: &Runner) {
     let case = Case::<f32>::new(50, 3, false, 7);
     let rows = case.rows();
     let ids: Vec<i32> = (0..rows as i32).flat_map(|row| [row % 50, (row + 7) % 50]).collect();
@@ -166,7 +168,7 @@ fn the_linear_form() {
         let (mut dhidden, mut dweight) = (vec![0.0f32; rows * 3], vec![0.0; 150]);
         let gradients =
             LinearGradients { dhidden: Some(&mut dhidden[..]), dweight: Some(&mut dweight[..]), dbias: None };
-        let got = loss(&columns).evaluate_linear(&Cpu::new(), &bad.linear(), &options, gradients, None);
+        let got = on.evaluate_columns_linear(&loss(&columns), &bad.linear(), &options, gradients, None);
         let first = if alone { ids[6].min(ids[7]) } else { 0 };
         assert_eq!(
             message(got),
@@ -179,7 +181,7 @@ fn the_linear_form() {
     }
     // Lengths.
     let wrong = |columns: &Columns<'_>, parts: usize| {
-        Cpu::new().rests_linear(&linear, &options, columns, &mut vec![RowPart::empty(); parts])
+        on.rests_linear(&linear, &options, columns, &mut vec![RowPart::empty(); parts])
     };
     assert_eq!(
         message(wrong(&columns, rows - 1)),
@@ -192,13 +194,7 @@ fn the_linear_form() {
         let (d_rests, d_gathered) = (vec![0.0; d_rests], vec![0.0; d_gathered]);
         let partials = ColumnPartials { columns: &columns, d_rests: &d_rests, d_gathered: &d_gathered };
         let rests = vec![RowSummary::nan(); rests];
-        Cpu::new().push_back_columns_linear(
-            &linear,
-            &options,
-            &rests,
-            partials,
-            LinearGradients::<f32>::default(),
-        )
+        on.push_back_columns_linear(&linear, &options, &rests, partials, LinearGradients::<f32>::default())
     };
     let says = |what: &str, expected: usize| format!("{what}: expected {expected} values, got 1");
     assert_eq!(message(push(1, rows, 2 * rows)), says("rests", rows));
@@ -206,10 +202,10 @@ fn the_linear_form() {
     assert_eq!(message(push(rows, rows, 1)), says("d_gathered", 2 * rows));
     let none = LinearGradients::<f32>::default();
     let shard = case.shard(0..20);
-    let got = loss(&columns).evaluate_linear(&Cpu::new(), &shard, &options, none, None);
+    let got = on.evaluate_columns_linear(&loss(&columns), &shard, &options, none, None);
     assert_eq!(message(got), "columns: 0..20 is empty, or not what a vocab of 50 asks for");
     let losses = &mut [0.0f32; 1][..];
     let none = LinearGradients::<f32>::default();
-    let got = loss(&columns).evaluate_linear(&Cpu::new(), &linear, &options, none, Some(losses));
+    let got = on.evaluate_columns_linear(&loss(&columns), &linear, &options, none, Some(losses));
     assert_eq!(message(got), says("losses", rows));
 }

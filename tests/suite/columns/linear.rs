@@ -1,17 +1,17 @@
 //! Logits that are not held.
 
 use super::{Lists, Visit, each, off_by_map, share, truth};
+use crate::linear::Gradients;
 use crate::linear::inputs::Case;
 use crate::linear::truth::{of_logits, of_sum};
-use crate::linear::{Gradients, levels};
-use crate::oracle::{FLUSH, Grant, half_spacing};
+use crate::oracle::{FLUSH, half_spacing};
+use crate::runner::Runner;
 use tokenloss::columns::{ColumnLoss, ColumnObjective};
-use tokenloss::cpu::Cpu;
 use tokenloss::half::bf16;
 use tokenloss::{Denominator, Element, LinearOptions, LogitMap, Reduction, reference};
 
 struct Form<'a> {
-    cpu: Cpu,
+    on: &'static Runner,
     vocab: usize,
     dim: usize,
     k: usize,
@@ -23,7 +23,7 @@ struct Form<'a> {
 
 impl Form<'_> {
     fn check<E: Element, G: Element, O: ColumnObjective>(&mut self, name: &str, objective: &O) {
-        let Self { cpu, vocab, dim, k, map, alone, options, .. } = *self;
+        let Self { on, vocab, dim, k, map, alone, options, .. } = *self;
         let case = Case::<E>::new(vocab, dim, true, 3);
         let rows = case.rows();
         let batch = map.map_or(Ok(case.batch()), |map| case.batch().with_map(map)).expect("a map");
@@ -46,14 +46,14 @@ impl Form<'_> {
         let loss = ColumnLoss { objective, reduction, columns: &columns, sides: lists.sides() };
         let mut gradients = Gradients::<G>::new(&linear);
         let mut losses = vec![f32::NAN; rows];
-        loss.evaluate_linear(&cpu, &linear, &options, gradients.all(), Some(&mut losses))
+        on.evaluate_columns_linear(&loss, &linear, &options, gradients.all(), Some(&mut losses))
             .expect("finite logits");
 
         let (mut dhidden, mut dweight, mut dbias) =
             (vec![(0.0, 0.0); rows * dim], vec![(0.0, 0.0); vocab * dim], vec![(0.0, 0.0); vocab]);
         let wide = |e: &E| f64::from(e.to_f32());
         for row in 0..rows {
-            let at = |what: &str| format!("{name}, {}, {}, {options:?}, {what}", cpu.level(), case.what[row]);
+            let at = |what: &str| format!("{name}, {on}, {}, {options:?}, {what}", case.what[row]);
             if batch.target(row).is_none() {
                 assert!(losses[row] == 0.0, "{}", at("ignored"));
                 continue;
@@ -61,7 +61,7 @@ impl Form<'_> {
             // An error of the logits is, twice, a relative error of every share.
             let of_map = off_by_map(&batch, row);
             let off = 2.0 * of_logits(&case, row) + of_map;
-            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, Grant::CPU, off);
+            let want = truth(objective, &mapped[row], &columns, lists.sides(), row, on.grant(), off);
             let granted =
                 share(losses[row].into(), want.loss, want.loss_tolerance + FLUSH, 0.0, || at("loss"));
             self.worst = self.worst.max(granted);
@@ -90,7 +90,7 @@ impl Form<'_> {
         let mut worst = self.worst;
         let mut check = |what: &str, got: &[f64], want: &[(f64, f64)], rounding: fn(f64) -> f64| {
             for (i, (&got, &(want, tolerance))) in got.iter().zip(want).enumerate() {
-                let at = || format!("{name}, {}, {options:?}, {what} {i}", cpu.level());
+                let at = || format!("{name}, {on}, {options:?}, {what} {i}");
                 let rounding = rounding(want) + 2f64.powi(-24) * want.abs();
                 worst = worst.max(share(got, want, tolerance, rounding, at));
             }
@@ -118,8 +118,8 @@ fn run(vocab: usize, k: usize, map: Option<LogitMap<'_>>, alone: bool) -> f64 {
     let of = |chunk_rows, chunk_vocab| LinearOptions { chunk_rows, chunk_vocab, ..LinearOptions::default() };
     let mut worst = 0.0f64;
     let ways = [of(None, None), of(Some(3), Some(100)), of(Some(1), Some(1030))];
-    for (cpu, options) in levels().flat_map(|cpu| ways.map(|options| (cpu, options))) {
-        let mut form = Form { cpu, vocab, dim: 17, k, map, alone, options, worst: 0.0 };
+    for (on, options) in Runner::all().iter().flat_map(|on| ways.map(|options| (on, options))) {
+        let mut form = Form { on, vocab, dim: 17, k, map, alone, options, worst: 0.0 };
         each(&mut form);
         worst = worst.max(form.worst);
     }

@@ -19,17 +19,17 @@ const PRODUCT_LANES: u32 = 256;
 const PRODUCT_BYTES: u32 = 12 << 10;
 
 /// The buffers that a call creates.
-struct Scratch {
+pub(super) struct Scratch {
     tile: wgpu::Buffer,
     list: wgpu::Buffer,
     count: wgpu::Buffer,
     sums: Option<wgpu::Buffer>,
     records: Option<wgpu::Buffer>,
-    totals: Option<wgpu::Buffer>,
+    pub(super) totals: Option<wgpu::Buffer>,
 }
 
 impl Scratch {
-    fn new(kernels: &Kernels, request: &LinearRequest, plan: &Plan) -> Self {
+    pub(super) fn new(kernels: &Kernels, request: &LinearRequest, plan: &Plan) -> Self {
         Self {
             tile: kernels.scratch_buffer(plan.tile_bytes()),
             list: kernels.scratch_buffer(plan.list_bytes()),
@@ -84,6 +84,7 @@ impl Kernels {
             job.weights.as_ref(),
             (job.records.as_ref(), scratch.records.as_ref()),
             (job.totals.as_ref(), scratch.totals.as_ref()),
+            None,
         )?;
         let objective = parameters(job.objective)?;
         let judge = Program::Judge.judge(job.objective);
@@ -148,7 +149,8 @@ impl Kernels {
         let plan = self.linear_plan(&request)?;
         let scratch = Scratch::new(self, &request, &plan);
         let records = (Some(&job.records), None);
-        let parts = Parts::new(&job.data, &gradients, None, records, (None, scratch.totals.as_ref()))?;
+        let totals = (None, scratch.totals.as_ref());
+        let parts = Parts::new(&job.data, &gradients, None, records, totals, None)?;
         let base = parts.map.params(Params { classes: job.data.vocab as u32, ..Params::default() });
         let map = parts.map.program()?;
         let call = Call {
@@ -182,7 +184,8 @@ impl Kernels {
         let plan = self.linear_plan(&request)?;
         let scratch = Scratch::new(self, &request, &plan);
         let records = (Some(&job.records), None);
-        let parts = Parts::new(&job.data, &job.gradients, None, records, (None, scratch.totals.as_ref()))?;
+        let totals = (None, scratch.totals.as_ref());
+        let parts = Parts::new(&job.data, &job.gradients, None, records, totals, None)?;
         let base = parts.map.params(Params {
             classes: job.data.vocab as u32,
             row_tolerance: job.options.row_tolerance,
@@ -217,11 +220,11 @@ impl Kernels {
         crate::linear_requirements(request, self.variant, &self.limits)
     }
 
-    fn part(&self, map: Map) -> Program {
+    pub(super) fn part(&self, map: Map) -> Program {
         Program::Part { width: Width::Vec4, reduce: self.variant.reduce(), map }
     }
 
-    fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
+    pub(super) fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
         let bytes = self.limits.max_compute_workgroup_storage_size;
         for (limit, needed, has) in [
             ("max_compute_invocations_per_workgroup", PRODUCT_LANES, self.lanes),
@@ -235,7 +238,7 @@ impl Kernels {
     }
 }
 
-fn request_of(
+pub(super) fn request_of(
     data: &LinearData<'_>,
     gradients: &LinearBuffers<'_>,
     [records, totals]: [bool; 2],
@@ -258,17 +261,17 @@ fn request_of(
 }
 
 /// One call's dispatches.
-struct Call<'a> {
-    kernels: &'a Kernels,
-    plan: Plan,
-    parts: &'a Parts<'a>,
-    scratch: &'a Scratch,
+pub(super) struct Call<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) plan: Plan,
+    pub(super) parts: &'a Parts<'a>,
+    pub(super) scratch: &'a Scratch,
     /// The text of the objective, and of the statistics that it looks at.
-    judge: &'a str,
-    sums: &'a str,
-    map: Map,
-    base: Params,
-    non_finite: NonFinite,
+    pub(super) judge: &'a str,
+    pub(super) sums: &'a str,
+    pub(super) map: Map,
+    pub(super) base: Params,
+    pub(super) non_finite: NonFinite,
 }
 
 impl<'a> Call<'a> {
@@ -332,6 +335,9 @@ impl<'a> Call<'a> {
         bound.push(totals);
         let mut params = params;
         parts.map.bind(&kernels.cut, &kernels.nothing, rows, &mut params, &mut bound);
+        if let Some(columns) = &parts.columns {
+            columns.bind(&kernels.cut, &kernels.nothing, rows, &mut params, &mut bound);
+        }
         let bindings = program.bindings();
         bound.retain(|bound| bindings.contains(&bound.binding));
         let params = Params {
@@ -351,7 +357,7 @@ impl<'a> Call<'a> {
         into.push(Dispatch {
             program,
             judge,
-            lanes: kernels.lanes,
+            lanes: kernels.lanes_of(program),
             uniform: params.to_bytes(),
             bound,
             groups,
@@ -359,15 +365,16 @@ impl<'a> Call<'a> {
     }
 
     /// The list of a chunk's rows that take part.
-    fn list(&self, chunk: &Range<usize>, flags: u32, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn list(&self, chunk: &Range<usize>, flags: u32, into: &mut Vec<Dispatch<'a>>) {
         let params = Params { flags: self.base.flags | flags, ..self.base };
         let list = self.whole(binding::LIST, &self.scratch.list);
         let count = self.whole(binding::COUNT, &self.scratch.count);
-        self.over_rows(Program::Compact, chunk, params, (1, 1), vec![list, count], into);
+        let compact = Program::Compact { columns: flags & flag::LIVE != 0 && self.parts.columns.is_some() };
+        self.over_rows(compact, chunk, params, (1, 1), vec![list, count], into);
     }
 
     /// One workgroup a row over a tile of the vocabulary, in place.
-    fn over_tile(
+    pub(super) fn over_tile(
         &self,
         program: Program,
         chunk: &Range<usize>,
@@ -388,11 +395,12 @@ impl<'a> Call<'a> {
     }
 
     /// Logits of the rows that are not ignored, and what is known of each.
-    fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn summarise(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
         self.list(chunk, 0, into);
         let part = self.kernels.part(self.map);
         for columns in self.plan.tiles(self.parts.data.columns.len()) {
             self.logits(chunk, &columns, into);
+            self.take(chunk, &columns, into);
             let first = if columns.start == 0 { flag::FIRST } else { 0 };
             self.over_tile(part, chunk, &columns, first, into);
         }
@@ -404,7 +412,13 @@ impl<'a> Call<'a> {
     }
 
     /// The gradients of a chunk's live rows, from logits that are in the tile already or are computed anew.
-    fn push_back(&self, chunk: &Range<usize>, scale: u32, held: bool, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn push_back(
+        &self,
+        chunk: &Range<usize>,
+        scale: u32,
+        held: bool,
+        into: &mut Vec<Dispatch<'a>>,
+    ) {
         let nan_rows = if self.non_finite == NonFinite::NanRow { flag::NAN_ROWS } else { 0 };
         self.list(chunk, scale | flag::LIVE | nan_rows, into);
         let push_back = Program::PushBack {
@@ -419,6 +433,7 @@ impl<'a> Call<'a> {
                 self.logits(chunk, &columns, into);
             }
             self.over_tile(push_back, chunk, &columns, scale, into);
+            self.put(chunk, &columns, into);
             self.products(chunk, &columns, into);
         }
         if let (Some((part, dtype)), Some(sums)) = (&self.parts.dhidden, &self.scratch.sums) {
@@ -521,7 +536,7 @@ impl<'a> Call<'a> {
         ProductParams { dim, tile_stride, ..params }
     }
 
-    fn logits(&self, chunk: &Range<usize>, columns: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn logits(&self, chunk: &Range<usize>, columns: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
         let parts = self.parts;
         let element = self.dtype().bytes();
         for slice in self.slices(columns, false) {

@@ -15,18 +15,18 @@ use tokenloss_shaders::{RECORD_WORDS, STATUS_BAD_TARGET, STATUS_NO_MASS};
 const PIECE_BYTES: u64 = 1 << 30;
 
 /// The inputs of a call on the device.
-struct Uploaded {
+pub(crate) struct Uploaded {
     hidden: wgpu::Buffer,
     weight: Vec<wgpu::Buffer>,
     bias: Option<wgpu::Buffer>,
     targets: wgpu::Buffer,
     weights: Option<wgpu::Buffer>,
-    records: wgpu::Buffer,
+    pub(crate) records: wgpu::Buffer,
     map: Option<UploadedMap>,
 }
 
 /// The gradients of a call on the device.
-struct Gradients {
+pub(crate) struct Gradients {
     dhidden: Option<wgpu::Buffer>,
     dweight: Option<Vec<wgpu::Buffer>>,
     dbias: Option<wgpu::Buffer>,
@@ -48,7 +48,7 @@ impl Gpu {
         }
     }
 
-    fn upload_linear<E: Element>(
+    pub(crate) fn upload_linear<E: Element>(
         &self,
         linear: &Linear<'_, E>,
         records: Option<&[u32]>,
@@ -75,12 +75,12 @@ impl Gpu {
     }
 
     /// A buffer that is written and brought back.
-    fn result(&self, bytes: u64) -> Result<wgpu::Buffer, GpuError> {
+    pub(crate) fn result(&self, bytes: u64) -> Result<wgpu::Buffer, GpuError> {
         self.check_buffer(bytes)?;
         Ok(self.buffer(bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC))
     }
 
-    fn upload_gradients<G: Element>(
+    pub(crate) fn upload_gradients<G: Element>(
         &self,
         dim: usize,
         gradients: &LinearGradients<'_, G>,
@@ -99,7 +99,7 @@ impl Gpu {
     }
 
     /// Submits, waits, and brings records and gradients back.
-    fn finish_linear<G: Element>(
+    pub(crate) fn finish_linear<G: Element>(
         &self,
         encoder: wgpu::CommandEncoder,
         records: &wgpu::Buffer,
@@ -131,7 +131,7 @@ impl Gpu {
 }
 
 impl Uploaded {
-    fn data<E: Element>(&self, linear: &Linear<'_, E>) -> LinearData<'_> {
+    pub(crate) fn data<E: Element>(&self, linear: &Linear<'_, E>) -> LinearData<'_> {
         LinearData {
             rows: linear.rows(),
             dim: linear.dim(),
@@ -148,7 +148,7 @@ impl Uploaded {
 }
 
 impl Gradients {
-    fn buffers<G: Element>(&self) -> LinearBuffers<'_> {
+    pub(crate) fn buffers<G: Element>(&self) -> LinearBuffers<'_> {
         LinearBuffers {
             dhidden: self.dhidden.as_ref().map(|buffer| (whole(buffer), G::DTYPE)),
             dweight: self.dweight.as_ref().map(|pieces| pieces.iter().map(whole).collect()),
@@ -169,7 +169,7 @@ fn logit<E: Element>(linear: &Linear<'_, E>, row: usize, column: usize) -> f32 {
 }
 
 /// The fault that a record's status names.
-fn fault<E: Element>(linear: &Linear<'_, E>, row: usize, status: u32) -> Option<Error> {
+pub(crate) fn fault<E: Element>(linear: &Linear<'_, E>, row: usize, status: u32) -> Option<Error> {
     let vocab = linear.batch().shape().vocab();
     match status {
         0 => None,
@@ -183,7 +183,7 @@ fn fault<E: Element>(linear: &Linear<'_, E>, row: usize, status: u32) -> Option<
 }
 
 /// A record that is not judged.
-fn part_of<E: Element>(linear: &Linear<'_, E>, row: usize, record: &Record) -> RowPart {
+pub(crate) fn part_of<E: Element>(linear: &Linear<'_, E>, row: usize, record: &Record) -> RowPart {
     if linear.batch().target(row).is_none() {
         return RowPart::empty();
     }

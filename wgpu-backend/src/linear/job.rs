@@ -1,6 +1,7 @@
 //! What to record, and into whose buffers.
 
 use crate::GpuError;
+use crate::columns::ColumnParts;
 use crate::job::{Part, RECORD_BYTES, TOTALS_BYTES, check_overlap};
 use crate::map::{MapBindings, MapParts};
 use std::ops::Range;
@@ -139,6 +140,7 @@ pub(super) struct Parts<'a> {
     pub(super) dweight: Option<Vec<Piece<'a>>>,
     pub(super) dbias: Option<Part<'a>>,
     pub(super) map: MapParts<'a>,
+    pub(super) columns: Option<ColumnParts<'a>>,
 }
 
 /// A caller's binding, or scratch in its place.
@@ -151,14 +153,15 @@ impl<'a> Parts<'a> {
         weights: Option<&BufferBinding<'a>>,
         records: Place<'a>,
         totals: Place<'a>,
+        columns: Option<ColumnParts<'a>>,
     ) -> Result<Self, GpuError> {
-        let LinearData { rows, dim, vocab, ref columns, dtype, .. } = *data;
+        let LinearData { rows, dim, vocab, columns: ref of_weight, dtype, .. } = *data;
         tokenloss_core::Shape::new(rows, vocab)?;
         check_dim(dim)?;
-        check_columns(columns, vocab)?;
+        check_columns(of_weight, vocab)?;
         let bytes = |elements: usize, dtype: Dtype| ((elements * dtype.bytes()) as u64).next_multiple_of(4);
         let row_bytes = (dim * dtype.bytes()) as u64;
-        let count = columns.len();
+        let count = of_weight.len();
         let place = |what, (binding, scratch): Place<'a>, needed| match (binding, scratch) {
             (Some(binding), _) => Part::new(what, binding, needed),
             (None, Some(buffer)) => Ok(Part::whole(what, buffer)),
@@ -190,6 +193,7 @@ impl<'a> Parts<'a> {
                 None => None,
             },
             map: MapParts::new(data.map.as_ref(), rows, vocab)?,
+            columns,
         };
         let mut written = vec![&parts.records, &parts.totals];
         written.extend(parts.dhidden.iter().map(|(part, _)| part));
@@ -198,6 +202,11 @@ impl<'a> Parts<'a> {
         let mut read = vec![&parts.hidden, &parts.targets];
         read.extend(parts.weight.iter().map(|piece| &piece.part));
         read.extend(parts.bias.iter().chain(&parts.weights).chain(parts.map.parts()));
+        if let Some(columns) = &parts.columns {
+            let (more_written, more_read) = columns.parts();
+            written.extend(more_written);
+            read.extend(more_read);
+        }
         check_overlap(&written, &read)?;
         Ok(parts)
     }
