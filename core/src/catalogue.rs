@@ -85,13 +85,13 @@ pub const CATALOGUE: &[Kind] = &[
     Kind {
         name: "column",
         of: "a few listed columns of a row and the sum of the rest",
-        backed_by: "CPU, fused linear on it",
+        backed_by: FUSED,
         entries: for_each_objective!(columns, entries),
     },
     Kind {
         name: "column_weight",
         of: "a few listed columns; held, and the weight of a row",
-        backed_by: "CPU, fused linear on it",
+        backed_by: FUSED,
         entries: for_each_objective!(column_weights, entries),
     },
     Kind {

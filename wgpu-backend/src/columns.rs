@@ -152,7 +152,10 @@ impl<'a> ColumnParts<'a> {
 impl Kernels {
     /// Records that listed logits are taken out of their rows. What [`encode_summarise`](Self::encode_summarise) then knows of
     /// a row is known of its other columns alone, and [`encode_push_back`](Self::encode_push_back) with a `d_lse` by their
-    /// log-sum-exp pushes these; see [`columns`](tokenloss_core::columns).
+    /// log-sum-exp pushes these; see [`columns`](tokenloss_core::columns). Its target, if listed, has no probability then.
+    ///
+    /// Where all columns with mass are listed, the record's status says that the row has no mass: unless it is bad by what was
+    /// gathered, too, set the status to 0 and the partials to 0 before such a row is pushed back.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode) for bindings and shape; [`GpuError::MissingLimit`] for more entries than a binding of

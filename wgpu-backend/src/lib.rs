@@ -52,6 +52,13 @@
 //! **Labels.** [`Kernels::encode_labels`] takes a label for every class of every row, and any label objective of the list. [`Gpu`]
 //! implements [`EvaluateLabels`](tokenloss_core::EvaluateLabels).
 //!
+//! **Listed columns.** [`Kernels::encode_take`] takes each row's listed logits out, so that its summary is that of its rest, and
+//! [`Kernels::encode_put`] writes their derivatives into the gradient; [`Kernels::encode_linear_rests`] and
+//! [`Kernels::encode_linear_push_back_columns`] are the same without logits, [`Kernels::encode_top_k`] and
+//! [`Kernels::encode_linear_top_k`] find the greatest of each row. The host judges in between, in O(k), by
+//! [`ColumnLoss`](tokenloss_core::columns::ColumnLoss), or a kernel of yours does. [`Gpu`] implements
+//! [`ColumnBackend`](tokenloss_core::columns::ColumnBackend).
+//!
 //! **Logit maps.** [`MapBindings`] is what a batch's [`LogitMap`](tokenloss_core::LogitMap) is on the GPU: scale, margin,
 //! softcap, StableMax and masks of classes, in every call.
 //!

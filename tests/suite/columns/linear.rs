@@ -6,7 +6,7 @@ use crate::linear::inputs::Case;
 use crate::linear::truth::{of_logits, of_sum};
 use crate::oracle::{FLUSH, half_spacing};
 use crate::runner::Runner;
-use tokenloss::columns::{ColumnLoss, ColumnObjective};
+use tokenloss::columns::{ColumnLoss, ColumnObjective, SubsetMass};
 use tokenloss::half::bf16;
 use tokenloss::{Denominator, Element, LinearOptions, LogitMap, Reduction, reference};
 
@@ -149,4 +149,47 @@ fn mapped_logits() {
     let map = LogitMap::softcap(30.0).and_then(|map| map.with_scale(0.5)).expect("a map");
     let worst = run(300, 5, Some(map), false);
     println!("linear, mapped: largest error {worst:.3} of what is granted");
+}
+
+/// The same rows on every backend, within the stated error.
+#[test]
+fn rows_below_the_tolerance_are_left_out() {
+    let (vocab, dim, k) = (300, 17, 5);
+    let case = Case::<f32>::new(vocab, dim, true, 3);
+    let (linear, rows) = (case.linear(), case.rows());
+    let z: Vec<_> = (0..rows)
+        .map(|row| {
+            let mut z = vec![0.0; vocab];
+            reference::logits_of_row(&linear, row, &mut z);
+            z
+        })
+        .collect();
+    let objective = &SubsetMass;
+    let lists = Lists::new(&z, &case.targets, k, SubsetMass::SIDE, 11);
+    let columns = lists.columns(linear.batch());
+    let loss = ColumnLoss { objective, reduction: Reduction::Sum, columns: &columns, sides: lists.sides() };
+    let greatest = case.weight.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+    let mut counts = vec![];
+    for on in Runner::all() {
+        let of = |row_tolerance, chunk_rows| {
+            let mut gradients = Gradients::<f32>::new(&linear);
+            let options = LinearOptions { row_tolerance, chunk_rows, ..LinearOptions::default() };
+            let got = on.evaluate_columns_linear(&loss, &linear, &options, gradients.all(), None);
+            (got.expect("finite logits").live, gradients)
+        };
+        let (all, exact) = of(0.0, None);
+        for chunk_rows in [None, Some(4)] {
+            let (live, left) = of(0.5, chunk_rows);
+            assert!(0 < live && live < all, "{on}: {live} of {all}");
+            counts.push((all, live));
+            let mut zeros = 0;
+            for (d, exact) in left.dhidden.chunks(dim).zip(exact.dhidden.chunks(dim)) {
+                zeros += usize::from(d.iter().all(|d| *d == 0.0));
+                let off = d.iter().zip(exact).map(|(d, exact)| (d - exact).abs()).fold(0.0, f32::max);
+                assert!(off <= 0.5 * greatest, "{on}: {off}");
+            }
+            assert_eq!(zeros, rows - live, "{on}");
+        }
+    }
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
 }

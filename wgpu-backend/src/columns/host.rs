@@ -20,7 +20,7 @@ struct Uploaded {
 impl Uploaded {
     fn new(gpu: &Gpu, columns: &Columns<'_>) -> Result<Self, GpuError> {
         let entries = columns.entries();
-        let mut ids = vec![IGNORE_INDEX as u32; entries.max(1)];
+        let mut ids = vec![IGNORE_INDEX as u32; entries];
         for row in 0..columns.rows() {
             let into = ids[columns.range(row)].iter_mut().zip(columns.of_row(row));
             into.for_each(|(into, id)| *into = *id as u32);
@@ -107,8 +107,7 @@ impl ColumnBackend for Gpu {
         let words: Vec<u32> = (rests.iter().zip(partials.d_rests))
             .flat_map(|(rest, d_rest)| record_of(rest, &of_rest(*d_rest)).to_words())
             .collect();
-        let mut d_gathered: Vec<_> = partials.d_gathered.iter().map(|d| (*d as f32).to_bits()).collect();
-        d_gathered.resize(d_gathered.len().max(1), 0);
+        let d_gathered: Vec<_> = partials.d_gathered.iter().map(|d| (*d as f32).to_bits()).collect();
         let words = self.guarded(0, || {
             let uploaded = self.upload_linear(linear, Some(&words))?;
             let listed = Uploaded::new(self, partials.columns)?;

@@ -204,3 +204,116 @@ impl<'a> Call<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::RECORD_BYTES;
+    use crate::plan::slot_bytes;
+    use std::sync::atomic::Ordering::Relaxed;
+    use tokenloss_core::Budget;
+
+    const ROWS: usize = 300;
+    const DIM: usize = 65;
+    const VOCAB: usize = 5_001;
+    const ENTRIES: usize = 900;
+
+    /// What a call creates is what the request without listed columns takes, and uniforms of a dispatch more a tile.
+    #[test]
+    fn a_call_creates_what_the_requirements_say() {
+        let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        let kernels = Kernels::new(&device).unwrap();
+        let usage = wgpu::BufferUsages::STORAGE;
+        let buffer = |bytes: usize| {
+            let size = bytes.next_multiple_of(4) as u64;
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let whole = |buffer| {
+            let size = wgpu::BufferSize::new(wgpu::Buffer::size(buffer));
+            BufferBinding { buffer, offset: 0, size }
+        };
+        let inputs = [2 * ROWS * DIM, 2 * VOCAB * DIM, 4 * ROWS].map(buffer);
+        let listed = [4 * (ROWS + 1), 4 * ENTRIES, 4 * ENTRIES].map(buffer);
+        let outputs = [4 * ROWS * DIM, 4 * VOCAB * DIM, 4 * VOCAB, RECORD_BYTES as usize * ROWS].map(buffer);
+        let data = LinearData {
+            rows: ROWS,
+            dim: DIM,
+            vocab: VOCAB,
+            columns: 0..VOCAB,
+            dtype: Dtype::F16,
+            hidden: whole(&inputs[0]),
+            weight: vec![whole(&inputs[1])],
+            bias: None,
+            targets: whole(&inputs[2]),
+            map: None,
+        };
+        let columns = ColumnBindings { offsets: whole(&listed[0]), ids: whole(&listed[1]), entries: ENTRIES };
+        let (values, records) = (whole(&listed[2]), whole(&outputs[3]));
+        let created = |record: &dyn Fn(&mut wgpu::CommandEncoder) -> Result<(), GpuError>| {
+            let before = kernels.allocated.load(Relaxed);
+            record(&mut device.create_command_encoder(&Default::default())).unwrap();
+            kernels.allocated.load(Relaxed) - before
+        };
+        for budget in [40_000, 1 << 20, 16 << 20] {
+            let options = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
+            for wanted in 0..8 {
+                let [dhidden, dweight, dbias] = [1, 2, 4].map(|bit| wanted & bit != 0);
+                let gradients = LinearBuffers {
+                    dhidden: dhidden.then(|| (whole(&outputs[0]), Dtype::F32)),
+                    dweight: dweight.then(|| vec![whole(&outputs[1])]),
+                    dbias: dbias.then(|| whole(&outputs[2])),
+                };
+                let request = request_of(&data, &gradients, [true, false], Reduction::Sum, options);
+                let needs = kernels.linear_requirements(&request).unwrap();
+                assert!(needs.scratch_bytes <= budget as u64);
+                let (chunks, tiles) = (ROWS.div_ceil(needs.chunk_rows), VOCAB.div_ceil(needs.chunk_vocab));
+                let check = |bytes: u64, dispatches: usize| {
+                    let uniforms = dispatches as u64 * slot_bytes(&kernels.limits);
+                    assert_eq!(bytes, needs.scratch_bytes + uniforms, "{budget} {wanted}");
+                };
+                let job = LinearPushBackColumnsJob {
+                    data: data.clone(),
+                    columns: columns.clone(),
+                    d_gathered: values.clone(),
+                    records: records.clone(),
+                    gradients,
+                    options,
+                    non_finite: NonFinite::Error,
+                };
+                let products = [dhidden, dweight, dbias].into_iter().filter(|wanted| *wanted).count();
+                let bytes = created(&|encoder| kernels.encode_linear_push_back_columns(encoder, &job));
+                // The list; logits, gradient, listed columns and products; dhidden.
+                check(bytes, chunks * (1 + tiles * (3 + products) + usize::from(dhidden)));
+                if wanted > 0 {
+                    continue;
+                }
+                for gathered in [None, Some(values.clone())] {
+                    let job = LinearRestsJob {
+                        data: data.clone(),
+                        columns: columns.clone(),
+                        gathered,
+                        records: records.clone(),
+                        options,
+                    };
+                    let bytes = created(&|encoder| kernels.encode_linear_rests(encoder, &job));
+                    // The list; logits, masks and what is then known.
+                    check(bytes, chunks * (1 + tiles * 3));
+                }
+                let job = LinearTopKJob {
+                    data: data.clone(),
+                    columns: columns.clone(),
+                    top: values.clone(),
+                    records: records.clone(),
+                    options,
+                };
+                let bytes = created(&|encoder| kernels.encode_linear_top_k(encoder, &job));
+                check(bytes, chunks * (1 + tiles * 2));
+            }
+        }
+    }
+}

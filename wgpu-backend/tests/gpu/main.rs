@@ -3,6 +3,7 @@
 //! Without an adapter every test prints that it did not run, and passes; with TOKENLOSS_REQUIRE_GPU=1 it fails.
 
 mod agreement;
+mod columns;
 mod cooperative;
 mod data;
 mod errors;
