@@ -39,7 +39,7 @@ struct Params {
   objective_weight: f32,
   strength: f32,           // of the guidance of all rows, unless they have their own
   rows_first: u32,         // word of the strengths, or of the offsets of listed columns
-  lists_first: u32,        // word of what is gathered of rows, or of the listed columns
+  lists_first: u32,        // word of what is gathered of rows, of the listed columns, or of the states of pairs
 }
 
 const FLAG_WEIGHTS = 1u;       // rows have weights

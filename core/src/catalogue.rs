@@ -73,7 +73,7 @@ pub const CATALOGUE: &[Kind] = &[
     Kind {
         name: "divergence",
         of: "two rows of the same vocabulary",
-        backed_by: "CPU and GPU, fused linear on the CPU",
+        backed_by: FUSED,
         entries: for_each_objective!(divergences, entries),
     },
     Kind {

@@ -124,7 +124,7 @@ fn sweep_labels(span: Span, labels_first: u32, frame: LabelFrame, lane: u32) -> 
     value += run.value;
     pull += run.pull;
   }
-  return LaneSums(sum4(value), sum4(pull), status);
+  return LaneSums(sum4(value), sum4(pull), 0.0, status);
 }
 
 fn judge_labels(

@@ -12,16 +12,3 @@ fn kernel(row: u32, lane: u32, subgroup: u32, subgroup_lane: u32) {
   let push = workgroupUniformLoad(&push_shared);
   sweep_gradient(span_of(row), row_map(row, push.target_column), lane, push);
 }
-
-fn push_of_record(row: u32) -> Push {
-  let goal = targets[params.targets_first + row];
-  if (goal == -100) {
-    return push_of(PUSH_ZERO);
-  }
-  if (records[record_of(row) + RECORD_STATUS] != STATUS_FINE || goal < 0 || u32(goal) >= params.classes) {
-    return push_of(PUSH_NAN);
-  }
-  let partials = row_partials_scaled(record_partials(row), row_scale(row));
-  // A target in other columns wraps to beyond these.
-  return push_live(u32(goal) - params.column_first, record_summary(row), partials);
-}

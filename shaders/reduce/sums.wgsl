@@ -6,6 +6,7 @@ const RUN = 16u;
 struct LaneSums {
   a: f32,
   b: f32,
+  c: f32,
   column: u32,   // the least of these is kept
 }
 
@@ -14,20 +15,17 @@ fn reduce_sums(sums: LaneSums, lane: u32) -> LaneSums {
   workgroupBarrier();
   merged[lane].tail = sums.a;
   merged[lane].moment = sums.b;
+  merged[lane].spread = sums.c;
   merged[lane].bad = sums.column;
   workgroupBarrier();
   for (var k = WG / 2u; k > 0u; k >>= 1u) {
     if (lane < k) {
       merged[lane].tail += merged[lane + k].tail;
       merged[lane].moment += merged[lane + k].moment;
+      merged[lane].spread += merged[lane + k].spread;
       merged[lane].bad = min(merged[lane].bad, merged[lane + k].bad);
     }
     workgroupBarrier();
   }
-  return LaneSums(merged[0].tail, merged[0].moment, merged[0].bad);
-}
-
-// A factor of a row's gradient times a weight, of which 0 takes out whatever the factor is.
-fn weighted(factor: f32, weight: f32) -> f32 {
-  return select(factor * weight, 0.0, weight == 0.0);
+  return LaneSums(merged[0].tail, merged[0].moment, merged[0].spread, merged[0].bad);
 }

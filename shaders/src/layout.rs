@@ -52,6 +52,8 @@ pub mod binding {
     pub const IDS: u32 = 22;
     /// What belongs to them `[entries]`, f32.
     pub const VALUES: u32 = 23;
+    /// What is known of pairs of rows beside the records, [`STATE_WORDS`](super::STATE_WORDS) words a row.
+    pub const STATES: u32 = 24;
 }
 
 /// Bits of [`Params::flags`].
@@ -105,6 +107,9 @@ pub const RECORD_WORDS: usize = 22;
 
 /// 32-bit words of what is gathered of a guided row: the scale and the margin of its map, its strength and its weight.
 pub const GATHERED_WORDS: usize = 4;
+
+/// 32-bit words of what is known of a pair of rows between the moves, beside the student's record.
+pub const STATE_WORDS: usize = 10;
 
 /// 32-bit words of the totals, see [`BatchRecord`].
 pub const TOTALS_WORDS: usize = 9;
@@ -331,7 +336,8 @@ pub struct Params {
     pub strength: f32,
     /// The word of the first row inside the binding of the strengths, or of the offsets of listed columns.
     pub rows_first: u32,
-    /// The word of the first row inside the binding of what is gathered, or of the first entry inside that of the listed columns.
+    /// The word of the first row inside the binding of what is gathered or of the states of pairs, or of the first entry inside
+    /// that of the listed columns.
     pub lists_first: u32,
 }
 

@@ -40,11 +40,11 @@ mod program;
 pub use divergence::{DIVERGENCES, ShaderDivergence, divergence_parameters};
 pub use label::{LABELS, ShaderLabel, label_parameters};
 pub use layout::{
-    BatchRecord, GATHERED_WORDS, Params, ProductParams, RECORD_WORDS, Record, STATUS_BAD_TARGET,
+    BatchRecord, GATHERED_WORDS, Params, ProductParams, RECORD_WORDS, Record, STATE_WORDS, STATUS_BAD_TARGET,
     STATUS_INFINITE, STATUS_LABEL, STATUS_NO_MASS, STATUS_TEACHER, STATUS_TEACHER_NO_MASS, TOTALS_WORDS,
     binding, flag,
 };
 pub use objective::{
     Form, MAX_SHADER_PARAMETERS, NoObjective, ROWS, ShaderObjective, TOKENS, TooManyParameters, parameters,
 };
-pub use program::{Map, Matrices, Product, Program, Reduce, Store, Tiles, Width};
+pub use program::{Live, Map, Matrices, Product, Program, Reduce, Store, Tiles, Width};

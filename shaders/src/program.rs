@@ -106,6 +106,22 @@ impl Matrices {
     }
 }
 
+/// What says whether a judged row is pushed back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Live {
+    /// Its partials.
+    Records,
+    /// The derivatives by its listed columns and by the rest.
+    Columns,
+    /// Its partials, and what its divergence is multiplied by.
+    Pair,
+}
+
+impl Live {
+    /// All of them.
+    pub const ALL: [Live; 3] = [Self::Records, Self::Columns, Self::Pair];
+}
+
 impl Product {
     /// Rows and columns that one workgroup computes.
     pub const SIDE: usize = 64;
@@ -211,8 +227,30 @@ pub enum Program {
     Judge,
     /// Targets, or judged records, to the list of rows that take part, one workgroup in all.
     Compact {
-        /// Whether rows have listed columns, whose derivatives say whether they take part.
-        columns: bool,
+        /// What says whether a judged row takes part.
+        live: Live,
+    },
+    /// Tiles of two rows, of f32 and of the teacher's logits, to parts of both, merged into records and states, one workgroup a
+    /// row.
+    PairPart {
+        /// Storage type of the teacher's logits.
+        teacher: Dtype,
+        /// How lanes are merged.
+        reduce: Reduce,
+        /// Whether the divergence's temperature is another than 1.
+        temperature: bool,
+    },
+    /// The same tiles, of summarised rows, to what they add to the divergence, one workgroup a row.
+    PairSums {
+        /// Storage type of the teacher's logits.
+        teacher: Dtype,
+    },
+    /// Records and states of merged parts to judged records, one invocation a row.
+    PairJudge,
+    /// The same tiles to the student's gradient in place, one workgroup a row.
+    PairPushBack {
+        /// Storage type of the teacher's logits.
+        teacher: Dtype,
     },
     /// Listed logits to values, and masks in their place, one workgroup a row.
     Take {
@@ -304,6 +342,12 @@ impl Program {
         self.assemble_with(&judge_labels(objective))
     }
 
+    /// The part of a text that knows a divergence: what a [`PairSums`](Self::PairSums) and a
+    /// [`PairPushBack`](Self::PairPushBack) are put together with.
+    pub fn compare(divergence: &dyn ShaderDivergence) -> String {
+        compare(divergence)
+    }
+
     /// The text, with an objective's twin in it where the program judges. That of a pair is
     /// [`assemble_pair`](Self::assemble_pair), that of labels [`assemble_labels`](Self::assemble_labels).
     pub fn assemble(self, objective: &dyn ShaderObjective) -> String {
@@ -316,13 +360,13 @@ impl Program {
         match self {
             Self::Evaluate { .. } => sums(objective).to_owned() + &judge(objective),
             Self::Summarise { .. } => sums(&NoObjective).to_owned() + &judge(&NoObjective),
-            Self::Judge => judge(objective),
-            Self::Part { .. } => sums(objective).to_owned(),
+            Self::Judge | Self::PairJudge => judge(objective),
+            Self::Part { .. } | Self::PairPart { .. } => sums(objective).to_owned(),
             _ => String::new(),
         }
     }
 
-    /// The text around what [`judge`](Self::judge) or [`judge_pair`](Self::judge_pair) returned.
+    /// The text around what [`judge`](Self::judge), [`judge_pair`](Self::judge_pair) or [`compare`](Self::compare) returned.
     pub fn assemble_with(self, judge: &str) -> String {
         if let Self::Product { product, dtype, tiles } = self {
             let product = match product {
@@ -384,6 +428,10 @@ impl Program {
                 [unpack, bits, load, wgsl!("guide/teacher")]
             }
         };
+        let temperature_of = |any| if any { wgsl!("temperature/any") } else { wgsl!("temperature/one") };
+        let tile = |store, reduce| {
+            row(Dtype::F32, Width::Vec4, store, reduce, Map::None).into_iter().chain([wgsl!("guide/none")])
+        };
         let mut parts = head.to_vec();
         match self {
             Self::Evaluate { dtype, width, store, reduce, map, guide: by } => {
@@ -399,18 +447,22 @@ impl Program {
                 parts.push(wgsl!("detail/entropy"));
                 parts.extend(row(dtype, width, store, Reduce::Tree, map));
                 parts.extend(guide(by, dtype));
-                parts.push(wgsl!("kernel/push_back"));
+                parts.extend([wgsl!("push"), wgsl!("kernel/push_back")]);
             }
             Self::Pair { dtype, teacher, width, store, reduce, temperature } => {
                 parts.extend(row(dtype, width, store, reduce, Map::None));
                 parts.push(wgsl!("guide/none"));
                 parts.extend(of_teacher(teacher, dtype));
                 parts.extend([
-                    if temperature { wgsl!("temperature/any") } else { wgsl!("temperature/one") },
+                    temperature_of(temperature),
                     wgsl!("reduce/sums"),
                     wgsl!("number"),
                     wgsl!("entry"),
                     wgsl!("frame"),
+                    wgsl!("pair/seen"),
+                    wgsl!("pair/sums"),
+                    wgsl!("weighted"),
+                    wgsl!("pair/gradient"),
                     judge,
                     wgsl!("kernel/shared"),
                     wgsl!("kernel/pair"),
@@ -423,6 +475,7 @@ impl Program {
                 parts.extend(of_teacher(labels, dtype));
                 parts.extend([
                     wgsl!("reduce/sums"),
+                    wgsl!("weighted"),
                     wgsl!("number"),
                     wgsl!("label"),
                     judge,
@@ -431,18 +484,58 @@ impl Program {
                 ]);
             }
             Self::Gather => parts.push(wgsl!("kernel/gather")),
+            Self::PairPart { teacher, reduce, temperature } => {
+                parts.extend(tile(Store::None, reduce));
+                parts.extend(of_teacher(teacher, Dtype::F32));
+                parts.extend([temperature_of(temperature), wgsl!("reduce/sums"), wgsl!("pair/seen")]);
+                parts.extend([
+                    wgsl!("pair/state"),
+                    wgsl!("part"),
+                    judge,
+                    wgsl!("kernel/shared"),
+                    wgsl!("kernel/pair_part"),
+                ]);
+            }
+            Self::PairSums { teacher } => {
+                parts.push(wgsl!("detail/entropy"));
+                parts.extend(tile(Store::None, Reduce::Tree));
+                parts.extend(of_teacher(teacher, Dtype::F32));
+                parts.extend([
+                    wgsl!("reduce/sums"),
+                    wgsl!("number"),
+                    wgsl!("entry"),
+                    wgsl!("frame"),
+                    wgsl!("pair/state"),
+                ]);
+                parts.extend([wgsl!("pair/frame"), wgsl!("pair/sums"), judge, wgsl!("kernel/pair_sums")]);
+            }
+            Self::PairJudge => {
+                parts.extend([wgsl!("pair/state"), wgsl!("weighted"), judge, wgsl!("kernel/pair_judge")]);
+            }
+            Self::PairPushBack { teacher } => {
+                parts.push(wgsl!("detail/entropy"));
+                parts.extend(tile(Store::InPlace, Reduce::Tree));
+                parts.extend(of_teacher(teacher, Dtype::F32));
+                parts.extend([wgsl!("number"), wgsl!("entry"), wgsl!("frame")]);
+                parts.extend([wgsl!("pair/state"), wgsl!("pair/frame")]);
+                parts.extend([wgsl!("weighted"), wgsl!("pair/gradient"), wgsl!("push"), judge]);
+                parts.push(wgsl!("kernel/pair_push_back"));
+            }
             Self::Totals => parts.push(wgsl!("kernel/totals")),
             Self::Copy => parts.push(wgsl!("kernel/copy")),
             Self::Part { width, reduce, map } => {
                 parts.extend(row(Dtype::F32, width, Store::None, reduce, map));
-                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/shared"), wgsl!("kernel/part")]);
+                parts.extend([wgsl!("guide/none"), judge, wgsl!("kernel/shared"), wgsl!("part")]);
+                parts.push(wgsl!("kernel/part"));
             }
             Self::Judge => parts.extend([judge, wgsl!("kernel/judge")]),
-            Self::Compact { columns: false } => {
-                parts.extend([wgsl!("live/records"), wgsl!("kernel/compact")])
-            }
-            Self::Compact { columns: true } => {
-                parts.extend([wgsl!("columns"), wgsl!("live/columns"), wgsl!("kernel/compact")])
+            Self::Compact { live } => {
+                parts.extend(match live {
+                    Live::Records => ["", "", wgsl!("live/records")],
+                    Live::Columns => ["", wgsl!("columns"), wgsl!("live/columns")],
+                    Live::Pair => [wgsl!("weighted"), wgsl!("pair/state"), wgsl!("live/pair")],
+                });
+                parts.push(wgsl!("kernel/compact"));
             }
             Self::Take { dtype } | Self::Put { dtype } => {
                 parts.extend([unpack(dtype), of_dtype(dtype), wgsl!("width/word"), wgsl!("columns")]);
@@ -454,7 +547,7 @@ impl Program {
             Self::TopK { dtype, width, map } => {
                 parts.push(wgsl!("detail/entropy"));
                 parts.extend(row(dtype, width, Store::None, Reduce::Tree, map));
-                parts.extend([wgsl!("columns"), wgsl!("kernel/top_k")]);
+                parts.extend([wgsl!("guide/none"), wgsl!("columns"), wgsl!("kernel/top_k")]);
             }
             Self::StoreHidden { dtype } => {
                 parts.extend([unpack(dtype), of_dtype(dtype), wgsl!("kernel/store_hidden")])
@@ -498,8 +591,12 @@ impl Program {
             Self::SumBias => &[1, 10, 11],
             Self::Part { .. } => &[1, 2, 5],
             Self::Judge => &[2, 5],
-            Self::Compact { columns: false } => &[2, 3, 5, 6, 10, 13],
-            Self::Compact { columns: true } => &[2, 5, 10, 13, 21, 22, 23],
+            Self::Compact { live: Live::Records } => &[2, 3, 5, 6, 10, 13],
+            Self::Compact { live: Live::Columns } => &[2, 5, 10, 13, 21, 22, 23],
+            Self::Compact { live: Live::Pair } => &[2, 3, 5, 6, 10, 13, 24],
+            Self::PairPart { .. } | Self::PairSums { .. } => &[1, 2, 5, 16, 24],
+            Self::PairJudge => &[2, 3, 5, 17, 24],
+            Self::PairPushBack { .. } => &[1, 2, 3, 5, 6, 16, 24],
             Self::Take { .. } | Self::Put { .. } => &[1, 2, 21, 22, 23],
             Self::TopK { .. } => &[1, 2, 5, 21, 22, 23],
             Self::StoreHidden { .. } => &[2, 5, 11, 12],

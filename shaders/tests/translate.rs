@@ -6,14 +6,28 @@ use naga::{Module, ShaderStage, back, front::wgsl};
 use tokenloss_core::divergence::AnyDivergence;
 use tokenloss_core::label::AnyLabel;
 use tokenloss_core::{AnyRow, AnyToken, Composite, Dtype, MAX_TERMS, Nll, Thresholded, Unjudged};
-use tokenloss_shaders::{Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width};
+use tokenloss_shaders::{
+    Live, Map, Matrices, Product, Program, Reduce, ShaderObjective, Store, Tiles, Width,
+};
 
 /// The storage types of a teacher that guides rows, and none.
 const GUIDES: [Option<Dtype>; 4] = [None, Some(Dtype::F32), Some(Dtype::F16), Some(Dtype::Bf16)];
 
 fn programs() -> Vec<Program> {
-    let mut all = vec![Program::Gather, Program::Totals, Program::Copy, Program::SumBias, Program::Judge];
-    all.extend([false, true].map(|columns| Program::Compact { columns }));
+    let mut all = vec![
+        Program::Gather,
+        Program::Totals,
+        Program::Copy,
+        Program::SumBias,
+        Program::Judge,
+        Program::PairJudge,
+    ];
+    all.extend(Live::ALL.map(|live| Program::Compact { live }));
+    for (teacher, reduce) in
+        Dtype::ALL.into_iter().flat_map(|teacher| [(teacher, Reduce::Tree), (teacher, Reduce::Subgroup)])
+    {
+        all.extend([false, true].map(|temperature| Program::PairPart { teacher, reduce, temperature }));
+    }
     for width in [Width::Word, Width::Vec4] {
         for reduce in [Reduce::Tree, Reduce::Subgroup] {
             for map in Map::ALL {
@@ -90,6 +104,12 @@ fn label_objectives() -> Vec<AnyLabel> {
         AnyLabel::with_parameters(name, values).unwrap().unwrap()
     };
     AnyLabel::NAMES.iter().map(of).collect()
+}
+
+/// Those of pairs without logits that know a divergence.
+fn pairs_of_tiles() -> Vec<Program> {
+    let of = |teacher| [Program::PairSums { teacher }, Program::PairPushBack { teacher }];
+    Dtype::ALL.into_iter().flat_map(of).collect()
 }
 
 /// Every listed divergence, by its defaults: parameters are no part of a text.
@@ -186,7 +206,7 @@ fn file_name(program: Program) -> String {
 /// WebGPU's defaults allow eight storage buffers.
 #[test]
 fn no_program_binds_more_than_eight_buffers() {
-    let all = programs().into_iter().chain(pairs()).chain(labels());
+    let all = programs().into_iter().chain(pairs()).chain(pairs_of_tiles()).chain(labels());
     assert_eq!(all.map(|program| program.bindings().len()).max(), Some(8));
 }
 
@@ -227,6 +247,16 @@ fn every_label_objective_translates() {
                 &format!("{}-{}", file_name(program), objective.name()),
                 &program.assemble_labels(&objective),
             );
+        }
+    }
+}
+
+#[test]
+fn every_divergence_translates_without_logits() {
+    for program in pairs_of_tiles() {
+        for divergence in divergences() {
+            let name = format!("{}-{}", file_name(program), divergence.name());
+            check(&name, &program.assemble_with(&Program::compare(&divergence)));
         }
     }
 }

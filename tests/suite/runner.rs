@@ -9,9 +9,9 @@ use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::label::AnyLabel;
 use tokenloss::wgpu::{Gpu, GpuError, ShaderObjective};
 use tokenloss::{
-    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluateLabels, EvaluatePair, Guidance, Labels, Linear,
-    LinearGradients, LinearOptions, Logits, Objective, Outputs, PairOutputs, Reduction, RowObjective,
-    RowPart, RowSummary, Teacher, Totals,
+    Batch, Element, Error, Evaluate, EvaluateGuided, EvaluateLabels, EvaluateLinearPair, EvaluatePair,
+    Guidance, Labels, Linear, LinearGradients, LinearOptions, Logits, Objective, Outputs, PairOutputs,
+    Reduction, RowObjective, RowPart, RowSummary, Teacher, TeacherRows, Totals,
 };
 
 pub(crate) enum Runner {
@@ -35,6 +35,10 @@ impl Runner {
                 None
             }
         }
+    }
+
+    pub(crate) fn is_cpu(&self) -> bool {
+        matches!(self, Self::Cpu(_))
     }
 
     pub(crate) fn grant(&self) -> Grant {
@@ -88,6 +92,45 @@ impl Runner {
             Self::Gpu(gpu) => gpu
                 .evaluate_pair(objective, distillation, reduction, batch, logits, teacher, outputs)
                 .map_err(of_core),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn evaluate_linear_pair<O, E: Element, U: Element, G: Element>(
+        &self,
+        objective: &O,
+        distillation: &Distillation<AnyDivergence>,
+        reduction: Reduction,
+        linear: &Linear<'_, E>,
+        teacher: &TeacherRows<'_, U>,
+        options: &LinearOptions,
+        gradients: LinearGradients<'_, G>,
+        outputs: PairOutputs<'_>,
+    ) -> Result<Totals, Error>
+    where
+        O: ShaderObjective + RowObjective + Sync,
+    {
+        match self {
+            Self::Cpu(cpu) => cpu.evaluate_linear_pair(
+                objective,
+                distillation,
+                reduction,
+                linear,
+                teacher,
+                options,
+                gradients,
+                outputs,
+            ),
+            Self::Gpu(gpu) => core(gpu.evaluate_linear_pair(
+                objective,
+                distillation,
+                reduction,
+                linear,
+                teacher,
+                options,
+                gradients,
+                outputs,
+            )),
         }
     }
 

@@ -43,8 +43,10 @@
 //! [`CooperativeMatrix`] is an experimental rung for those products, on request.
 //!
 //! **Two rows.** [`Kernels::encode_pair`] takes a teacher's logits beside the student's, and any divergence of the list beside
-//! any objective, [`Unjudged`](tokenloss_core::Unjudged) among them. [`Gpu`] implements
-//! [`EvaluatePair`](tokenloss_core::EvaluatePair).
+//! any objective, [`Unjudged`](tokenloss_core::Unjudged) among them. [`Kernels::encode_linear_pair`] is the same without the
+//! student's logits, and without the teacher's where they are hidden states and a head, too; where a call with host slices is
+//! given the teacher's, they must fit one buffer of the device. [`Gpu`] implements
+//! [`EvaluatePair`](tokenloss_core::EvaluatePair) and [`EvaluateLinearPair`](tokenloss_core::EvaluateLinearPair).
 //!
 //! **Guided rows.** [`Kernels::encode_guided`] judges rows that are led away from a teacher's, with every objective of rows and
 //! every map. [`Gpu`] implements [`EvaluateGuided`](tokenloss_core::EvaluateGuided).
@@ -110,8 +112,9 @@ pub use job::{Data, Gradient, Job, PushBackJob, SummariseJob};
 pub use kernels::Kernels;
 pub use labels::{LabelData, LabelJob};
 pub use linear::{
-    LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackColumnsJob, LinearPushBackJob,
-    LinearRequest, LinearRequirements, LinearRestsJob, LinearTopKJob, linear_requirements,
+    LinearBuffers, LinearData, LinearJob, LinearPairJob, LinearPartsJob, LinearPushBackColumnsJob,
+    LinearPushBackJob, LinearRequest, LinearRequirements, LinearRestsJob, LinearTeacher, LinearTopKJob,
+    TeacherHead, linear_requirements,
 };
 pub use map::{MapBindings, MaskBinding};
 pub use pair::PairJob;

@@ -1,20 +1,20 @@
-//! Pairs of rows of which the student's, or neither's, logits are given: every divergence, level and storage type against the
+//! Pairs of rows of which the student's, or neither's, logits are given: every divergence, backend and storage type against the
 //! oracle, and what is promised beside accuracy. `cargo test --test suite linear::pairs -- --nocapture` prints the largest
 //! errors as shares of what is granted.
 
 use super::gradients::{REDUCTIONS, options};
 use super::truth::{self, Sums, entries, share};
-use super::{Case, Gradients, levels, objective};
+use super::{Case, Gradients, objective};
 use crate::divergences::{self, divergences, listed};
 use crate::inputs::Stream;
 use crate::oracle::{self, Grant};
-use tokenloss::cpu::Cpu;
+use crate::runner::Runner;
 use tokenloss::divergence::{AnyDivergence, Distillation};
 use tokenloss::half::{bf16, f16};
 use tokenloss::{
-    Batch, Budget, Denominator, Element, Error, EvaluateLinearPair, Linear, LinearGradients, LinearOptions,
-    LogitMap, NonFinite, Objective, Outputs, PairOutputs, Reduction, RowSummary, Shape, Teacher, TeacherRows,
-    Totals, Unjudged, reference,
+    Batch, Budget, Denominator, Element, Error, Linear, LinearGradients, LinearOptions, LogitMap, NonFinite,
+    Objective, Outputs, PairOutputs, Reduction, RowSummary, Shape, Teacher, TeacherRows, Totals, Unjudged,
+    reference,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -91,19 +91,12 @@ impl<E: Element, U: Element> Pair<E, U> {
         }
     }
 
-    fn least(&self, options: &LinearOptions) -> usize {
+    fn least(&self, on: &Runner, options: &LinearOptions) -> usize {
         let none = LinearOptions { budget: Budget(0), ..*options };
         let distillation = Distillation::new(listed("forward_kl", &[]), 1.0).expect("a factor");
         let linear = self.student.linear();
-        let got = self.evaluate(
-            Cpu::new(),
-            None,
-            &distillation,
-            Reduction::Sum,
-            &linear,
-            &none,
-            LinearGradients::<f32>::default(),
-        );
+        let mut all = Gradients::<f32>::new(&linear);
+        let got = self.evaluate(on, None, &distillation, Reduction::Sum, &linear, &none, all.all());
         match got {
             Err(Error::Budget { needed, budget: 0 }) => needed,
             other => panic!("a budget of nothing: {:?}", other.map(|got| got.totals)),
@@ -113,7 +106,7 @@ impl<E: Element, U: Element> Pair<E, U> {
     #[allow(clippy::too_many_arguments)]
     fn evaluate<G: Element>(
         &self,
-        cpu: Cpu,
+        on: &Runner,
         objective: Option<&Objective>,
         distillation: &Distillation<AnyDivergence>,
         reduction: Reduction,
@@ -125,7 +118,7 @@ impl<E: Element, U: Element> Pair<E, U> {
         let teacher = self.rows();
         let outputs = got.outputs();
         let totals = match objective {
-            Some(objective) => cpu.evaluate_linear_pair(
+            Some(objective) => on.evaluate_linear_pair(
                 objective,
                 distillation,
                 reduction,
@@ -135,7 +128,7 @@ impl<E: Element, U: Element> Pair<E, U> {
                 gradients,
                 outputs,
             ),
-            None => cpu.evaluate_linear_pair(
+            None => on.evaluate_linear_pair(
                 &Unjudged,
                 distillation,
                 reduction,
@@ -203,6 +196,7 @@ fn truth<E: Element, U: Element>(
     objective: Option<&Objective>,
     distillation: &Distillation<AnyDivergence>,
     reduction: Reduction,
+    granted: Grant,
 ) -> Truth {
     let (case, linear) = (&pair.student, pair.student.linear());
     let (rows, vocab, batch) = (case.rows(), case.vocab, case.batch());
@@ -240,9 +234,9 @@ fn truth<E: Element, U: Element>(
         let weight = f64::from(case.weights[row]) * scale;
         let (divergence, temperature) = (distillation.divergence(), distillation.temperature());
         let factor = distillation.gradient_factor() * weight;
-        let of_pair = divergences::truth(divergence, temperature, z, u, of_logits[row], factor, Grant::CPU);
+        let of_pair = divergences::truth(divergence, temperature, z, u, of_logits[row], factor, granted);
         let share = f64::from(distillation.objective_weight());
-        let grant = Grant { base: Grant::CPU.base + 2.0 * of_logits[row], ..Grant::CPU };
+        let grant = Grant { base: granted.base + 2.0 * of_logits[row], ..granted };
         let of_objective =
             objective.map(|objective| oracle::truth_of(z, target, objective, share * weight, grant));
         let mut tolerances = of_pair.tolerances.clone();
@@ -267,6 +261,12 @@ fn truth<E: Element, U: Element>(
     truth
 }
 
+/// The best level of the CPU, and the GPU where there is one.
+fn best() -> impl Iterator<Item = &'static Runner> {
+    let all = Runner::all();
+    all.iter().rfind(|on| on.is_cpu()).into_iter().chain(all.iter().filter(|on| !on.is_cpu()))
+}
+
 /// The largest errors of values, dhidden, dweight and dbias, as shares of what is granted.
 #[derive(Default, Debug)]
 struct Worst([f64; 4]);
@@ -279,26 +279,27 @@ fn check<E: Element, U: Element, G: Element>(
     worst: &mut Worst,
 ) {
     let reduction = REDUCTIONS[turn / 3 % 4];
-    let truth = truth(pair, objective, distillation, reduction);
-    if truth.rows.iter().flatten().any(|row| row.on_a_kink) {
+    let truths = [Grant::CPU, Grant::GPU].map(|grant| truth(pair, objective, distillation, reduction, grant));
+    if truths[0].rows.iter().flatten().any(|row| row.on_a_kink) {
         return;
     }
-    for (step, cpu) in levels().enumerate() {
+    for (step, on) in Runner::all().iter().enumerate() {
+        let truth = &truths[usize::from(!on.is_cpu())];
         let turn = turn + step;
-        let options = options(turn, || pair.least(&LinearOptions::default()));
+        let options = options(turn, || pair.least(on, &LinearOptions::default()));
         let wanted = if turn.is_multiple_of(5) {
             [turn.is_multiple_of(2), turn.is_multiple_of(3), true]
         } else {
             [true; 3]
         };
-        let call = Call { cpu, objective, distillation, reduction, options };
-        call.compare::<E, U, G>(pair, &truth, wanted, worst);
+        let call = Call { on, objective, distillation, reduction, options };
+        call.compare::<E, U, G>(pair, truth, wanted, worst);
     }
 }
 
 /// One way through.
 struct Call<'a> {
-    cpu: Cpu,
+    on: &'a Runner,
     objective: Option<&'a Objective>,
     distillation: &'a Distillation<AnyDivergence>,
     reduction: Reduction,
@@ -313,19 +314,16 @@ impl Call<'_> {
         wanted: [bool; 3],
         worst: &mut Worst,
     ) {
-        let Self { cpu, objective, distillation, reduction, options } = self;
+        let Self { on, objective, distillation, reduction, options } = self;
         let (case, linear) = (&pair.student, pair.student.linear());
         let at = |what: &str| {
             let shape =
                 format!("{} from {} to {}, {} x {}", E::DTYPE, U::DTYPE, G::DTYPE, case.vocab, case.dim);
-            format!(
-                "{distillation:?}, {objective:?}, {}, {shape}, {reduction:?}, {options:?}: {what}",
-                cpu.level()
-            )
+            format!("{distillation:?}, {objective:?}, {on}, {shape}, {reduction:?}, {options:?}: {what}")
         };
         let mut gradients = Gradients::<G>::new(&linear);
         let got = pair
-            .evaluate(*cpu, *objective, distillation, *reduction, &linear, options, gradients.wanted(wanted))
+            .evaluate(on, *objective, distillation, *reduction, &linear, options, gradients.wanted(wanted))
             .unwrap_or_else(|error| panic!("{}", at(&error.to_string())));
         let (totals, want) = (got.totals(), truth.totals);
         let counts = |t: &Totals| (t.valid, t.kept, t.ignored, t.live, t.denominator, t.weight_sum);
@@ -429,14 +427,16 @@ fn a_wide_vocabulary_in_a_small_budget() {
         (4..student.rows()).for_each(|row| student.targets[row] = tokenloss::IGNORE_INDEX);
         let pair = Pair::<f32, bf16>::linear(student, 3, 6);
         let nll = objective("nll");
-        let truth = truth(&pair, Some(&nll), &distillation, Reduction::Sum);
-        let least = pair.least(&LinearOptions::default());
-        assert!(least < 1 << 14, "{least} bytes");
-        for budget in [1 << 16, 1 << 19] {
-            let options = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
-            let (objective, reduction) = (Some(&nll), Reduction::Sum);
-            let call = Call { cpu: Cpu::new(), objective, distillation: &distillation, reduction, options };
-            call.compare::<f32, bf16, f32>(&pair, &truth, [true; 3], &mut worst);
+        for on in best() {
+            let truth = truth(&pair, Some(&nll), &distillation, Reduction::Sum, on.grant());
+            let least = pair.least(on, &LinearOptions::default());
+            assert!(least < 1 << 14, "{on}: {least} bytes");
+            for budget in [1 << 16, 1 << 19] {
+                let options = LinearOptions { budget: Budget(budget), ..LinearOptions::default() };
+                let (objective, reduction) = (Some(&nll), Reduction::Sum);
+                let call = Call { on, objective, distillation: &distillation, reduction, options };
+                call.compare::<f32, bf16, f32>(&pair, &truth, [true; 3], &mut worst);
+            }
         }
     }
     println!("262,144 columns: of what is granted, values, dhidden, dweight and dbias {:.3?}", worst.0);
@@ -454,11 +454,11 @@ fn the_least_budget_is_the_least() {
         assert!(of(needed).expect("within the budget").totals().loss().is_finite());
         needed
     };
-    let run = |pair: &Pair<f32, bf16>, options: LinearOptions| {
+    let run = |on: &Runner, pair: &Pair<f32, bf16>, options: LinearOptions| {
         let (linear, least) = (pair.student.linear(), LinearOptions { budget: default.budget, ..options });
         let all = &mut Gradients::<f32>::new(&linear);
         let (sum, all) = (Reduction::Sum, all.all());
-        (pair.least(&least), pair.evaluate(Cpu::new(), None, &distillation, sum, &linear, &options, all))
+        (pair.least(on, &least), pair.evaluate(on, None, &distillation, sum, &linear, &options, all))
     };
     for (chunk_vocab, block_tolerance) in [(None, 0.0), (Some(5), 0.0), (None, 1e-5)] {
         let options = LinearOptions { chunk_vocab, block_tolerance, ..default };
@@ -466,10 +466,16 @@ fn the_least_budget_is_the_least() {
         let given = Pair::given(student(), 4);
         let narrow = Pair::linear(student(), 24, 4);
         let wide = Pair::linear(student(), 600, 4);
-        let [given, narrow, wide] =
-            [given, narrow, wide].map(|pair| check(&|options| run(&pair, options), options));
-        let alone = super::least(&student().linear(), &options);
-        assert!(alone < given && given < narrow && narrow < wide, "{alone}, {given}, {narrow}, {wide}");
+        let pairs = [given, narrow, wide];
+        for on in best().filter(|on| on.is_cpu() || block_tolerance == 0.0) {
+            let [given, narrow, wide] =
+                pairs.each_ref().map(|pair| check(&|options| run(on, pair, options), options));
+            assert!(given < narrow && narrow <= wide, "{on}: {given}, {narrow}, {wide}");
+            if on.is_cpu() {
+                let alone = super::least(&student().linear(), &options);
+                assert!(alone < given && narrow < wide, "{alone}, {given}, {narrow}, {wide}");
+            }
+        }
     }
 }
 
@@ -496,21 +502,23 @@ fn on_any_number_of_threads<E: Element>(linear: bool) {
         (LinearOptions { chunk_vocab: Some(1500), ..default }, Reduction::Sum),
         (LinearOptions { budget: Budget(1 << 20), ..filter }, Reduction::Sum),
     ] {
-        let run = |threads: usize| {
+        let run = |on: &Runner, threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let linear = pair.student.linear();
             let mut all = Gradients::<E>::new(&linear);
             let got = pool.install(|| {
-                let cpu = Cpu::new();
-                pair.evaluate(cpu, Some(&power), &distillation, reduction, &linear, &options, all.all())
+                pair.evaluate(on, Some(&power), &distillation, reduction, &linear, &options, all.all())
             });
             let got = got.expect("finite rows");
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             (all.bits(), bits(&got.losses), bits(&got.divergences), got.totals().loss_sum.to_bits())
         };
-        let one = run(1);
-        for threads in [1, 2, 3, 8] {
-            assert!(run(threads) == one, "{}, {options:?}, {reduction:?}: {threads} threads", E::DTYPE);
+        for on in best().filter(|on| on.is_cpu() || options.block_tolerance == 0.0) {
+            let one = run(on, 1);
+            for threads in if on.is_cpu() { &[1, 2, 3, 8][..] } else { &[1] } {
+                let same = run(on, *threads) == one;
+                assert!(same, "{on}, {}, {options:?}, {reduction:?}: {threads} threads", E::DTYPE);
+            }
         }
     }
 }
@@ -593,19 +601,25 @@ fn bad_rows() {
             let reduction = Reduction::Mean(denominator);
             // The bad row weighs nothing and misses nothing: its share of the sums is 0.
             pair.student.weights[4] = 0.0;
-            let truth = truth(&pair, Some(&power), &distillation, reduction);
+            let truth = truth(&pair, Some(&power), &distillation, reduction, Grant::GPU);
             pair.student.weights[4] = 1.0;
             change(&mut pair.student, &mut pair.teacher);
             let ways = [(None, None), (Some(4), None), (None, Some(100)), (Some(1), Some(7))];
-            for ((chunk_rows, chunk_vocab), non_finite) in
-                ways.into_iter().flat_map(|way| [NonFinite::Error, NonFinite::NanRow].map(|n| (way, n)))
+            let ways =
+                ways.into_iter().flat_map(|way| [NonFinite::Error, NonFinite::NanRow].map(|n| (way, n)));
+            for (((chunk_rows, chunk_vocab), non_finite), on) in
+                ways.flat_map(|way| best().map(move |on| (way, on)))
             {
+                if !on.is_cpu() && chunk_vocab == Some(7) {
+                    // Thousands of dispatches, on a driver that is a CPU, too.
+                    continue;
+                }
                 let options = LinearOptions { chunk_rows, chunk_vocab, ..LinearOptions::default() };
                 let linear = pair.student.of_batch(pair.student.batch().with_non_finite(non_finite));
                 let mut all = Gradients::<f32>::new(&linear);
                 let mut got = Got::new(linear.rows());
-                let (teacher, cpu) = (pair.rows(), Cpu::new());
-                let totals = cpu.evaluate_linear_pair(
+                let teacher = pair.rows();
+                let totals = on.evaluate_linear_pair(
                     &power,
                     &distillation,
                     reduction,
@@ -615,7 +629,7 @@ fn bad_rows() {
                     all.all(),
                     got.outputs(),
                 );
-                let at = |i: usize| format!("{text}, {options:?}, {non_finite:?}: entry {i}");
+                let at = |i: usize| format!("{on}, {text}, {options:?}, {non_finite:?}: entry {i}");
                 for row in (0..linear.rows()).filter(|row| pair.student.targets[*row] >= 0) {
                     let bad = (got.losses[row].is_nan(), got.divergences[row].is_nan());
                     assert_eq!(bad, (row == 4, row == 4), "{}", at(row));
@@ -639,14 +653,18 @@ fn bad_rows() {
 
 #[test]
 fn bad_input() {
+    best().for_each(refused);
+}
+
+fn refused(on: &Runner) {
     let pair = Pair::<f32, f32>::linear(Case::new(40, 3, false, 1), 5, 2);
     let (case, options) = (&pair.student, LinearOptions::default());
     let rows = case.rows();
     let distillation = Distillation::new(listed("forward_kl", &[]), 1.0).expect("a factor");
     let run = |linear: &Linear<'_, f32>, teacher: &TeacherRows<'_, f32>, options: &LinearOptions| {
-        let (cpu, none) = (Cpu::new(), LinearGradients::<f32>::default());
+        let none = LinearGradients::<f32>::default();
         let (sum, outputs) = (Reduction::Sum, PairOutputs::default());
-        message(cpu.evaluate_linear_pair(
+        message(on.evaluate_linear_pair(
             &Unjudged,
             &distillation,
             sum,
@@ -696,16 +714,15 @@ fn bad_input() {
         run(&linear, &pair.rows(), &tolerance),
         "block_tolerance: expected a finite number of at least 0, got -1"
     );
-    let needed = pair.least(&options);
-    let budget = LinearOptions { budget: Budget(100), ..options };
-    assert_eq!(
-        run(&linear, &pair.rows(), &budget),
-        format!("budget: 100 bytes hold not even one row and a few columns, expected at least {needed}")
-    );
+    let text = run(&linear, &pair.rows(), &LinearOptions { budget: Budget(10), ..options });
+    assert!(text.starts_with("budget: 10 bytes hold not even one row and a few columns"), "{text}");
+    if on.is_cpu() {
+        // Whatever gradients are wanted.
+        assert!(text.ends_with(&format!("expected at least {}", pair.least(on, &options))), "{text}");
+    }
     let teacher = pair.rows();
     let all = |reduction, gradients: LinearGradients<'_, f32>, outputs: PairOutputs<'_>| {
-        let cpu = Cpu::new();
-        message(cpu.evaluate_linear_pair(
+        message(on.evaluate_linear_pair(
             &Unjudged,
             &distillation,
             reduction,
@@ -740,16 +757,17 @@ fn tolerances() {
     let (rows, vocab, dim) = (120, 1100, 24);
     let pair = Pair::<f32, f32>::given(Case::noise(rows, vocab, dim, 3), 4);
     let reduction = Reduction::default();
-    for name in ["forward_kl", "reverse_kl"] {
+    for (name, on) in
+        ["forward_kl", "reverse_kl"].into_iter().flat_map(|name| best().map(move |on| (name, on)))
+    {
         let distillation = Distillation::new(listed(name, &[]), 1.0).expect("a factor");
-        let truth = truth(&pair, None, &distillation, reduction);
+        let truth = truth(&pair, None, &distillation, reduction, on.grant());
         for chunk_vocab in [None, Some(500)] {
             let exact = LinearOptions { chunk_rows: Some(50), chunk_vocab, ..LinearOptions::default() };
             let run = |options: LinearOptions| {
                 let linear = pair.student.linear();
                 let mut all = Gradients::<f32>::new(&linear);
-                let cpu = Cpu::new();
-                let got = pair.evaluate(cpu, None, &distillation, reduction, &linear, &options, all.all());
+                let got = pair.evaluate(on, None, &distillation, reduction, &linear, &options, all.all());
                 (got.expect("finite rows"), all)
             };
             // Between rows that differ by 0.01 and those that differ by 0.3.
@@ -777,6 +795,9 @@ fn tolerances() {
             let may_be = |row: &usize| row.is_multiple_of(3) || row.is_multiple_of(10);
             assert!(dropped.iter().all(may_be), "{name}: {dropped:?}");
 
+            if !on.is_cpu() {
+                continue;
+            }
             let (rough, got) = run(LinearOptions { block_tolerance: 1e-6, ..exact });
             assert_eq!(rough.totals(), all.totals(), "the filter leaves losses and counts alone");
             let off = got.dhidden.iter().zip(&want.dhidden).filter(|(a, b)| a != b).count();
@@ -795,7 +816,8 @@ fn tolerances() {
 #[test]
 fn nothing_to_do() {
     let distillation = Distillation::new(listed("skew_kl", &[0.1]), 1.0).expect("a factor");
-    for chunk_vocab in [None, Some(300)] {
+    for (chunk_vocab, on) in [None, Some(300)].into_iter().flat_map(|chunk| best().map(move |on| (chunk, on)))
+    {
         let options = LinearOptions { chunk_vocab, ..LinearOptions::default() };
         let case = || Case::<f32>::new(1100, 5, true, 9);
         let mut pair = Pair { student: case(), teacher: Source::Linear(case()) };
@@ -808,9 +830,9 @@ fn nothing_to_do() {
             let mut all = Gradients::<f32>::new(&linear);
             let reduction = Reduction::default();
             let got = pair
-                .evaluate(Cpu::new(), None, &distillation, reduction, &linear, &options, all.all())
+                .evaluate(on, None, &distillation, reduction, &linear, &options, all.all())
                 .expect("no fault");
-            assert_eq!((got.totals().loss(), got.totals().live), (0.0, 0));
+            assert_eq!((got.totals().loss(), got.totals().live), (0.0, 0), "{on}");
             assert!(all.bits().iter().all(|bits| *bits == 0));
         }
     }

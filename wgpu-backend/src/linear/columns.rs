@@ -8,7 +8,7 @@ use crate::dispatch::Dispatch;
 use crate::{GpuError, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction};
-use tokenloss_shaders::{NoObjective, Params, Program, Width, flag};
+use tokenloss_shaders::{Live, NoObjective, Params, Program, Width, flag};
 use wgpu::BufferBinding;
 
 /// What all columns but each row's listed ones know of it: [`Kernels::encode_linear_rests`].
@@ -168,8 +168,19 @@ impl Kernels {
         let sums = if sums { self.part(map).judge(&NoObjective) } else { String::new() };
         let base = parts.map.params(params);
         let (parts, scratch) = (&parts, &scratch);
-        let call =
-            Call { kernels: self, plan, parts, scratch, judge: "", sums: &sums, map, base, non_finite };
+        let call = Call {
+            kernels: self,
+            plan,
+            parts,
+            scratch,
+            judge: "",
+            sums: &sums,
+            compare: "",
+            map,
+            base,
+            non_finite,
+            live: Live::Columns,
+        };
         let mut dispatches = Vec::new();
         for chunk in plan.chunks(data.rows) {
             of_chunk(&call, &chunk, &mut dispatches);

@@ -1,7 +1,7 @@
 //! Records the moves of the linear form into a caller's encoder.
 
 use super::job::{LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob, Parts, Piece};
-use super::plan::{LinearRequest, Plan};
+use super::plan::{LinearRequest, Plan, TeacherCost};
 use crate::dispatch::{Bound, Dispatch};
 use crate::job::{Part, RECORD_BYTES, TOTALS_BYTES};
 use crate::kernels::Scale;
@@ -9,7 +9,8 @@ use crate::{GpuError, Kernels};
 use std::ops::Range;
 use tokenloss_core::{Dtype, LinearOptions, NonFinite, Reduction};
 use tokenloss_shaders::{
-    Map, NoObjective, Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag, parameters,
+    Live, Map, NoObjective, Params, Product, ProductParams, Program, Store, Tiles, Width, binding, flag,
+    parameters,
 };
 
 /// Lanes of a product's workgroup: each computes 4 x 4 of its 64 x 64 sums.
@@ -24,7 +25,7 @@ pub(super) struct Scratch {
     list: wgpu::Buffer,
     count: wgpu::Buffer,
     sums: Option<wgpu::Buffer>,
-    records: Option<wgpu::Buffer>,
+    pub(super) records: Option<wgpu::Buffer>,
     pub(super) totals: Option<wgpu::Buffer>,
 }
 
@@ -38,6 +39,16 @@ impl Scratch {
             records: (!request.records).then(|| kernels.scratch_buffer(request.rows as u64 * RECORD_BYTES)),
             totals: (!request.totals).then(|| kernels.scratch_buffer(TOTALS_BYTES)),
         }
+    }
+
+    /// Another tile of the same rows.
+    pub(super) fn with_tile(&self, tile: wgpu::Buffer) -> Self {
+        let (list, count) = (self.list.clone(), self.count.clone());
+        Self { tile, list, count, sums: None, records: None, totals: None }
+    }
+
+    pub(super) fn tile(&self) -> &wgpu::Buffer {
+        &self.tile
     }
 }
 
@@ -98,7 +109,9 @@ impl Kernels {
             scratch: &scratch,
             judge: &judge,
             sums: &sums,
+            compare: "",
             map,
+            live: Live::Records,
             base: parts.map.params(Params {
                 objective,
                 flags: weights,
@@ -160,7 +173,9 @@ impl Kernels {
             scratch: &scratch,
             judge: "",
             sums: &self.part(map).judge(&NoObjective),
+            compare: "",
             map,
+            live: Live::Records,
             base,
             non_finite: NonFinite::Error,
         };
@@ -198,7 +213,9 @@ impl Kernels {
             scratch: &scratch,
             judge: "",
             sums: "",
+            compare: "",
             map: parts.map.program()?,
+            live: Live::Records,
             base,
             non_finite: job.non_finite,
         };
@@ -225,6 +242,14 @@ impl Kernels {
     }
 
     pub(super) fn linear_plan(&self, request: &LinearRequest) -> Result<Plan, GpuError> {
+        self.linear_plan_with(request, &TeacherCost::default())
+    }
+
+    pub(super) fn linear_plan_with(
+        &self,
+        request: &LinearRequest,
+        teacher: &TeacherCost,
+    ) -> Result<Plan, GpuError> {
         let bytes = self.limits.max_compute_workgroup_storage_size;
         for (limit, needed, has) in [
             ("max_compute_invocations_per_workgroup", PRODUCT_LANES, self.lanes),
@@ -234,7 +259,7 @@ impl Kernels {
                 return Err(GpuError::MissingLimit { limit, needed: needed.into(), has: has.into() });
             }
         }
-        Plan::new(request, &self.cut)
+        Plan::new(request, teacher, &self.cut)
     }
 }
 
@@ -269,20 +294,31 @@ pub(super) struct Call<'a> {
     /// The text of the objective, and of the statistics that it looks at.
     pub(super) judge: &'a str,
     pub(super) sums: &'a str,
+    /// That of the divergence, where there is one.
+    pub(super) compare: &'a str,
     pub(super) map: Map,
     pub(super) base: Params,
     pub(super) non_finite: NonFinite,
+    /// What says whether a row is pushed back.
+    pub(super) live: Live,
 }
 
 impl<'a> Call<'a> {
     /// A part of a buffer from this byte on, and the element inside the binding that it starts with.
-    fn bind(&self, number: u32, part: &Part<'a>, at: u64, size: u64, element: usize) -> (Bound<'a>, u32) {
+    pub(super) fn bind(
+        &self,
+        number: u32,
+        part: &Part<'a>,
+        at: u64,
+        size: u64,
+        element: usize,
+    ) -> (Bound<'a>, u32) {
         let (offset, into) = self.kernels.cut.align(part.offset + at);
         let size = (into + size).next_multiple_of(4);
         (Bound { binding: number, buffer: part.buffer, offset, size }, (into / element as u64) as u32)
     }
 
-    fn whole(&self, number: u32, buffer: &'a wgpu::Buffer) -> Bound<'a> {
+    pub(super) fn whole(&self, number: u32, buffer: &'a wgpu::Buffer) -> Bound<'a> {
         Bound { binding: number, buffer, offset: 0, size: buffer.size() }
     }
 
@@ -291,7 +327,7 @@ impl<'a> Call<'a> {
     }
 
     /// Counts and sums over all rows.
-    fn totals(&self, scale: Scale, flags: u32, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn totals(&self, scale: Scale, flags: u32, into: &mut Vec<Dispatch<'a>>) {
         let (denominator_kind, denominator, reciprocal) = scale.words();
         for slice in self.kernels.cut.totals(self.parts.data.rows, RECORD_BYTES) {
             let first = if slice.row == 0 { flag::FIRST } else { 0 };
@@ -308,7 +344,7 @@ impl<'a> Call<'a> {
     }
 
     /// A dispatch of a program that sees targets, weights, records and totals of a chunk, and more.
-    fn over_rows(
+    pub(super) fn over_rows(
         &self,
         program: Program,
         rows: &Range<usize>,
@@ -350,8 +386,9 @@ impl<'a> Call<'a> {
             ..params
         };
         let judge = match program {
-            Program::Judge => self.judge,
-            Program::Part { .. } => self.sums,
+            Program::Judge | Program::PairJudge => self.judge,
+            Program::Part { .. } | Program::PairPart { .. } => self.sums,
+            Program::PairSums { .. } | Program::PairPushBack { .. } => self.compare,
             _ => "",
         };
         into.push(Dispatch {
@@ -367,10 +404,13 @@ impl<'a> Call<'a> {
     /// The list of a chunk's rows that take part.
     pub(super) fn list(&self, chunk: &Range<usize>, flags: u32, into: &mut Vec<Dispatch<'a>>) {
         let params = Params { flags: self.base.flags | flags, ..self.base };
+        let live = if flags & flag::LIVE != 0 { self.live } else { Live::Records };
+        self.over_rows(Program::Compact { live }, chunk, params, (1, 1), self.list_bindings(), into);
+    }
+
+    pub(super) fn list_bindings(&self) -> Vec<Bound<'a>> {
         let list = self.whole(binding::LIST, &self.scratch.list);
-        let count = self.whole(binding::COUNT, &self.scratch.count);
-        let compact = Program::Compact { columns: flags & flag::LIVE != 0 && self.parts.columns.is_some() };
-        self.over_rows(compact, chunk, params, (1, 1), vec![list, count], into);
+        vec![list, self.whole(binding::COUNT, &self.scratch.count)]
     }
 
     /// One workgroup a row over a tile of the vocabulary, in place.
@@ -436,19 +476,13 @@ impl<'a> Call<'a> {
             self.put(chunk, &columns, into);
             self.products(chunk, &columns, into);
         }
-        if let (Some((part, dtype)), Some(sums)) = (&self.parts.dhidden, &self.scratch.sums) {
-            self.store(chunk, part, *dtype, sums, into);
-        }
+        self.store(chunk, into);
     }
 
-    fn store(
-        &self,
-        chunk: &Range<usize>,
-        part: &Part<'a>,
-        dtype: Dtype,
-        sums: &'a wgpu::Buffer,
-        into: &mut Vec<Dispatch<'a>>,
-    ) {
+    /// The gradients of a chunk's hidden states, where they are wanted.
+    pub(super) fn store(&self, chunk: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
+        let (Some((part, dtype)), Some(sums)) = (&self.parts.dhidden, &self.scratch.sums) else { return };
+        let dtype = *dtype;
         let dim = self.parts.data.dim;
         let row = (dim * dtype.bytes()) as u64;
         let (out, first) =
@@ -569,7 +603,12 @@ impl<'a> Call<'a> {
     }
 
     /// What a tile's gradient is multiplied into.
-    fn products(&self, chunk: &Range<usize>, columns: &Range<usize>, into: &mut Vec<Dispatch<'a>>) {
+    pub(super) fn products(
+        &self,
+        chunk: &Range<usize>,
+        columns: &Range<usize>,
+        into: &mut Vec<Dispatch<'a>>,
+    ) {
         let parts = self.parts;
         let dim = parts.data.dim;
         for slice in self.slices(columns, true) {

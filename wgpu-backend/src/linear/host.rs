@@ -3,9 +3,9 @@
 use super::job::{LinearBuffers, LinearData, LinearJob, LinearPartsJob, LinearPushBackJob};
 use crate::gpu::{UploadedMap, partials_of, record_of, records, stats_of, summary_of, whole};
 use crate::kernels::Scale;
-use crate::{Gpu, GpuError, Record, ShaderObjective, words};
+use crate::{Gpu, GpuError, Record, ShaderObjective, TeacherHead, words};
 use tokenloss_core::{
-    Denominator, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients,
+    Denominator, Dtype, Element, Error, EvaluateLinear, Judged, Linear, LinearBackend, LinearGradients,
     LinearOptions, NonFinite, Outputs, Reduction, RowObjective, RowPart, RowPartials, RowStats, RowSummary,
     RowVerdict, Totals, check_length, check_whole,
 };
@@ -20,7 +20,7 @@ pub(crate) struct Uploaded {
     weight: Vec<wgpu::Buffer>,
     bias: Option<wgpu::Buffer>,
     targets: wgpu::Buffer,
-    weights: Option<wgpu::Buffer>,
+    pub(crate) weights: Option<wgpu::Buffer>,
     pub(crate) records: wgpu::Buffer,
     map: Option<UploadedMap>,
 }
@@ -147,6 +147,19 @@ impl Uploaded {
     }
 }
 
+impl Uploaded {
+    /// As a teacher's.
+    pub(crate) fn head(&self, dim: usize, dtype: Dtype) -> TeacherHead<'_> {
+        TeacherHead {
+            dim,
+            dtype,
+            hidden: whole(&self.hidden),
+            weight: self.weight.iter().map(whole).collect(),
+            bias: self.bias.as_ref().map(whole),
+        }
+    }
+}
+
 impl Gradients {
     pub(crate) fn buffers<G: Element>(&self) -> LinearBuffers<'_> {
         LinearBuffers {
@@ -157,13 +170,18 @@ impl Gradients {
     }
 }
 
-/// A logit of the columns that the weight holds, for an error that names it.
-fn logit<E: Element>(linear: &Linear<'_, E>, row: usize, column: usize) -> f32 {
+/// A logit of the columns that the weight holds.
+pub(crate) fn product<E: Element>(linear: &Linear<'_, E>, row: usize, column: usize) -> f32 {
     let dim = linear.dim();
     let j = column - linear.columns().start;
     let bias = linear.bias().map_or(0.0, |bias| bias[j].to_f32());
     let (hidden, weight) = (&linear.hidden()[row * dim..][..dim], &linear.weight()[j * dim..][..dim]);
-    let sum = hidden.iter().zip(weight).fold(bias, |sum, (h, w)| sum + h.to_f32() * w.to_f32());
+    hidden.iter().zip(weight).fold(bias, |sum, (h, w)| sum + h.to_f32() * w.to_f32())
+}
+
+/// One that is bad, for an error that names it.
+pub(crate) fn logit<E: Element>(linear: &Linear<'_, E>, row: usize, column: usize) -> f32 {
+    let sum = product(linear, row, column);
     // The GPU's order of additions may overflow where this does not.
     if sum.is_finite() { f32::INFINITY } else { sum }
 }

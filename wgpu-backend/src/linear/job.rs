@@ -105,7 +105,7 @@ pub(super) struct Piece<'a> {
     pub(super) rows: Range<usize>,
 }
 
-fn pieces<'a>(
+pub(super) fn pieces<'a>(
     what: &'static str,
     bindings: &[BufferBinding<'a>],
     rows: usize,
@@ -195,20 +195,26 @@ impl<'a> Parts<'a> {
             map: MapParts::new(data.map.as_ref(), rows, vocab)?,
             columns,
         };
-        let mut written = vec![&parts.records, &parts.totals];
-        written.extend(parts.dhidden.iter().map(|(part, _)| part));
-        written.extend(parts.dweight.iter().flatten().map(|piece| &piece.part));
-        written.extend(&parts.dbias);
-        let mut read = vec![&parts.hidden, &parts.targets];
-        read.extend(parts.weight.iter().map(|piece| &piece.part));
-        read.extend(parts.bias.iter().chain(&parts.weights).chain(parts.map.parts()));
-        if let Some(columns) = &parts.columns {
+        let (written, read) = parts.bindings();
+        check_overlap(&written, &read)?;
+        Ok(parts)
+    }
+
+    /// All that is written, and all that is read.
+    pub(super) fn bindings(&self) -> (Vec<&Part<'a>>, Vec<&Part<'a>>) {
+        let mut written = vec![&self.records, &self.totals];
+        written.extend(self.dhidden.iter().map(|(part, _)| part));
+        written.extend(self.dweight.iter().flatten().map(|piece| &piece.part));
+        written.extend(&self.dbias);
+        let mut read = vec![&self.hidden, &self.targets];
+        read.extend(self.weight.iter().map(|piece| &piece.part));
+        read.extend(self.bias.iter().chain(&self.weights).chain(self.map.parts()));
+        if let Some(columns) = &self.columns {
             let (more_written, more_read) = columns.parts();
             written.extend(more_written);
             read.extend(more_read);
         }
-        check_overlap(&written, &read)?;
-        Ok(parts)
+        (written, read)
     }
 
     pub(super) fn has_gradient(&self) -> bool {

@@ -79,26 +79,43 @@ pub(super) struct Plan {
     pub(super) stride: usize,
 }
 
+/// What a teacher's row takes beside a student's. The default is no teacher.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TeacherCost {
+    /// Bytes of all that is known of a row until the end.
+    pub(super) fixed: u64,
+    /// Elements of a hidden state, and bytes of each, where the logits are not given: they have a tile of their own.
+    pub(super) hidden: Option<(usize, usize)>,
+    /// Bytes from one row of given logits to the next.
+    pub(super) given: u64,
+}
+
 impl Plan {
-    pub(super) fn new(request: &LinearRequest, cut: &Cut) -> Result<Self, GpuError> {
+    pub(super) fn new(request: &LinearRequest, teacher: &TeacherCost, cut: &Cut) -> Result<Self, GpuError> {
         let LinearRequest { rows, dim, columns, dtype, ref options, .. } = *request;
         options.check()?;
         if options.block_tolerance > 0.0 {
             return Err(GpuError::Unsupported { what: "block_tolerance" });
         }
         let widest = (dim * if request.dweight { 4 } else { dtype.bytes() }) as u64;
+        let (of_teacher, element) = teacher.hidden.unwrap_or_default();
         let room = cut.binding.saturating_sub(cut.alignment);
-        if widest > room {
-            return Err(GpuError::RowTooLarge {
-                what: "weight",
-                bytes: widest + cut.alignment,
-                limit: cut.binding,
-            });
+        let rows_of_bindings = [
+            ("weight", widest),
+            ("teacher weight", (of_teacher * element) as u64),
+            ("teacher", teacher.given),
+        ];
+        for (what, bytes) in rows_of_bindings {
+            if bytes > room {
+                return Err(GpuError::RowTooLarge { what, bytes: bytes + cut.alignment, limit: cut.binding });
+            }
         }
         let stride = |columns: usize| columns.next_multiple_of(4);
-        let row_bytes = |columns: usize| request.row_bytes(stride(columns)) as usize;
+        let tiles = 1 + usize::from(teacher.hidden.is_some());
+        let row_bytes =
+            |columns: usize| request.row_bytes(stride(columns)) as usize + 4 * (tiles - 1) * stride(columns);
         let budget = options.budget.0;
-        let fixed = request.fixed_bytes() as usize;
+        let fixed = request.fixed_bytes() as usize + rows * teacher.fixed as usize;
         let most_columns = options.chunk_vocab.unwrap_or(usize::MAX).min(columns);
         let least = most_columns.min(STEP);
         let needed = fixed + row_bytes(least) + 4;
@@ -108,7 +125,7 @@ impl Plan {
         // What a dispatch and a binding allow, whatever the budget.
         let rows_bound = |columns: usize| {
             let in_tile = room / (4 * stride(columns) as u64);
-            let others = room / RECORD_BYTES.max(4 * dim as u64);
+            let others = room / RECORD_BYTES.max(4 * dim.max(of_teacher) as u64).max(teacher.given);
             let logits = LOGITS_PER_DISPATCH / columns as u64;
             let groups = cut.groups * cut.groups;
             usize::try_from(in_tile.min(others).min(logits).min(groups)).unwrap_or(usize::MAX)
@@ -122,7 +139,7 @@ impl Plan {
         } else {
             let chunk = fitting(least.max(most_columns.min(1024))).clamp(1, MOST_ROWS);
             let share = (budget - fixed - 4) / chunk;
-            let columns = (share.saturating_sub(row_bytes(0)) / 16 * 4).clamp(least, most_columns);
+            let columns = (share.saturating_sub(row_bytes(0)) / (16 * tiles) * 4).clamp(least, most_columns);
             let bound = usize::try_from(room / (4 * chunk as u64)).unwrap_or(usize::MAX) / 4 * 4;
             (chunk, columns.min(bound.max(4)))
         };
@@ -197,7 +214,7 @@ impl LinearRequest {
         4 * (stride + sums + 1) as u64
     }
 
-    fn fixed_bytes(&self) -> u64 {
+    pub(super) fn fixed_bytes(&self) -> u64 {
         let records = if self.records { 0 } else { self.rows as u64 * RECORD_BYTES };
         let totals = if self.totals { 0 } else { TOTALS_BYTES };
         records + totals + COUNT_BYTES
@@ -216,7 +233,7 @@ pub fn linear_requirements(
 ) -> Result<LinearRequirements, GpuError> {
     request.reduction.check()?;
     let cut = Cut::new(limits);
-    let plan = Plan::new(request, &cut)?;
+    let plan = Plan::new(request, &TeacherCost::default(), &cut)?;
     let dispatches = plan.dispatches(request, &cut);
     let sums = if request.dhidden { plan.sums_bytes(request.dim) } else { 0 };
     let default = wgpu::Limits::default();

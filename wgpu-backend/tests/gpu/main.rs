@@ -13,6 +13,7 @@ mod hosts;
 mod label_errors;
 mod labels;
 mod linear;
+mod linear_pairs;
 mod linear_rows;
 mod machine;
 mod maps;
