@@ -467,7 +467,8 @@ fn the_least_budget_is_the_least() {
         let narrow = Pair::linear(student(), 24, 4);
         let wide = Pair::linear(student(), 600, 4);
         let pairs = [given, narrow, wide];
-        for on in best().filter(|on| on.is_cpu() || block_tolerance == 0.0) {
+        // On a GPU there is no such tolerance, and tiles of 5 columns are tens of thousands of dispatches.
+        for on in best().filter(|on| on.is_cpu() || (chunk_vocab.is_none() && block_tolerance == 0.0)) {
             let [given, narrow, wide] =
                 pairs.each_ref().map(|pair| check(&|options| run(on, pair, options), options));
             assert!(given < narrow && narrow <= wide, "{on}: {given}, {narrow}, {wide}");
