@@ -335,7 +335,8 @@ impl LabelRow {
                 (of(&above) - of(&here)).abs().max((of(&below) - of(&here)).abs())
             };
             let logs = class.log_p.abs().min(90.0) + class.log_rest.abs().min(90.0);
-            let own = ULP * (32.0 + 16.0 * exponent + exponent * logs);
+            // An exponential, a logarithm and a quotient are off by three each, and a power by its exponent times the second.
+            let own = ULP * (8.0 + 4.0 * exponent + exponent * logs);
             // What damps by a power is 0 below the least normal number.
             let flushed = TINY.powf(1.0 / exponent).min(2e-36) * 90.0;
             loss_allowed += weight * (response(|e| e.value) + own * here.value.abs() + flushed);
