@@ -30,9 +30,6 @@ impl Divergence for TotalVariation {
         let half = entry.one().like(0.5);
         let (of_difference, of_p) = (half * entry.difference(), half * entry.p());
         let p_is_not_less = (-entry.log_ratio).pick(of_p, half.like(0.0));
-        EntryEval {
-            value: entry.pick(-of_difference, of_difference),
-            pull: entry.pick(-of_p, p_is_not_less),
-        }
+        EntryEval { value: entry.pick(-of_difference, of_difference), pull: entry.pick(-of_p, p_is_not_less) }
     }
 }
