@@ -4,7 +4,7 @@
 
 use tokenloss_core::{Dtype, Power, Reduction, Shape};
 use tokenloss_wgpu::shaders::TOTALS_WORDS;
-use tokenloss_wgpu::{BatchRecord, Data, Gpu, GpuError, Gradient, Job, Kernels, Request, wgpu};
+use tokenloss_wgpu::{BatchRecord, Data, Gpu, GpuError, Gradient, Job, Kernels, Request, Second, wgpu};
 use wgpu::util::DeviceExt;
 
 const ROWS: usize = 64;
@@ -41,6 +41,7 @@ fn main() -> Result<(), GpuError> {
         gradient: true,
         records: false,
         totals: true,
+        beside: Second::Nothing,
     };
     println!("{:?}", kernels.requirements(&request)?);
 

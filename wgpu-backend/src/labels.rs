@@ -9,10 +9,10 @@ use crate::fused::Fused;
 use crate::job::{Data, Gradient, Part, RECORD_BYTES, TOTALS_BYTES};
 use crate::kernels::{Parts, Scale};
 use crate::plan::Cut;
-use crate::second::SecondPart;
+use crate::second::{Second, SecondPart};
 use crate::{GpuError, Kernels, ShaderLabel};
 use std::ops::Range;
-use tokenloss_core::{Dtype, Error, Reduction, Shape, check_length};
+use tokenloss_core::{Dtype, Error, Reduction, Shape};
 use tokenloss_shaders::{Params, Program, binding, flag, label_parameters};
 use wgpu::BufferBinding;
 
@@ -61,8 +61,7 @@ pub(crate) struct LabelParts<'a> {
 impl<'a> LabelParts<'a> {
     fn new(logits: Shape, labels: &LabelData<'a>) -> Result<Self, GpuError> {
         let LabelData { shape, dtype, ref labels, ref class_weights } = *labels;
-        check_length("label rows", logits.rows(), shape.rows())?;
-        check_length("label vocab", logits.vocab(), shape.vocab())?;
+        Second::Labels { shape, dtype }.check(logits)?;
         let vocab = shape.vocab();
         let weights = |part| Part::new("class_weights", part, 4 * vocab as u64);
         Ok(Self {

@@ -120,7 +120,7 @@ pub use map::{MapBindings, MaskBinding};
 pub use pair::PairJob;
 pub use plan::{LOGITS_PER_DISPATCH, Request, Requirements, requirements};
 pub use scope::guarded;
-pub use second::TeacherData;
+pub use second::{Second, TeacherData};
 #[cfg(feature = "device")]
 pub use time::TimedGradient;
 pub use tokenloss_shaders as shaders;

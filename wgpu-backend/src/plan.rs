@@ -1,5 +1,6 @@
 //! How a batch is cut into dispatches, computed before anything runs.
 
+use crate::second::Second;
 use crate::{GpuError, Variant};
 use tokenloss_core::{Dtype, Reduction, Shape};
 
@@ -129,6 +130,8 @@ pub struct Request {
     pub records: bool,
     /// Whether the totals have one, and so are wanted.
     pub totals: bool,
+    /// What lies beside the logits.
+    pub beside: Second,
 }
 
 /// What a request takes.
@@ -136,12 +139,13 @@ pub struct Request {
 pub struct Requirements {
     /// Features to create the device with.
     pub features: wgpu::Features,
-    /// Limits to create the device with: wgpu's defaults, raised where one row of logits needs a larger binding
-    /// or the whole of them a larger buffer.
+    /// Limits to create the device with: wgpu's defaults, raised where one row of logits, or of what lies beside them, needs a
+    /// larger binding or the whole of them a larger buffer.
     pub limits: wgpu::Limits,
-    /// Bytes of the buffers that `encode` creates: uniforms, and records and totals that have no binding.
+    /// Bytes of the buffers that the call creates: uniforms, what is gathered of guided rows, and records, totals and divergences
+    /// that have no binding.
     pub scratch_bytes: u64,
-    /// Dispatches that `encode` records.
+    /// Dispatches that the call records.
     pub dispatches: usize,
 }
 
@@ -150,27 +154,32 @@ pub struct Requirements {
 /// Bindings are taken to start at aligned offsets; others may add a dispatch.
 ///
 /// # Errors
-/// [`GpuError::RowTooLarge`] if a row does not fit in a binding; [`GpuError::Core`] for the denominator.
+/// [`GpuError::RowTooLarge`] if a row does not fit in a binding; [`GpuError::Core`] for the denominator and for a second shape of
+/// other rows or another vocabulary.
 pub fn requirements(
     request: &Request,
     variant: Variant,
     limits: &wgpu::Limits,
 ) -> Result<Requirements, GpuError> {
-    let Request { shape, dtype, reduction, gradient, records, totals } = *request;
+    let Request { shape, dtype, reduction, gradient, records, totals, beside } = *request;
     reduction.check()?;
     let cut = Cut::new(limits);
-    let matrix = (shape.elements() * dtype.bytes()) as u64;
-    let logits = Matrix::new("logits", 0, shape, dtype);
-    let sweeps = cut.rows(shape, &[logits], crate::job::RECORD_BYTES)?.len();
+    let all: Vec<_> = [("logits", shape, dtype)].into_iter().chain(beside.matrix()).collect();
+    beside.check(shape)?;
+    let matrices: Vec<_> =
+        all.iter().map(|(what, shape, dtype)| Matrix::new(what, 0, *shape, *dtype)).collect();
+    let sweeps = cut.rows(shape, &matrices, crate::job::RECORD_BYTES)?.len();
     let counts = cut.totals(shape.rows(), crate::job::RECORD_BYTES).len();
-    let two_moves = gradient && reduction.needs_kept();
+    // Every row with labels that takes part is kept.
+    let two_moves = gradient && reduction.needs_kept() && !matches!(beside, Second::Labels { .. });
     let count_first = gradient && !two_moves;
     let sum_after = totals || two_moves;
     let dispatches = sweeps * (1 + usize::from(two_moves))
         + counts * usize::from(count_first)
-        + counts * usize::from(sum_after);
+        + counts * usize::from(sum_after)
+        + counts * usize::from(matches!(beside, Second::Guide { .. }));
     let slot = slot_bytes(limits);
-    let mut scratch_bytes = dispatches as u64 * slot;
+    let mut scratch_bytes = dispatches as u64 * slot + shape.rows() as u64 * beside.row_bytes();
     if !records {
         scratch_bytes += shape.rows() as u64 * crate::job::RECORD_BYTES;
     }
@@ -178,12 +187,18 @@ pub fn requirements(
         scratch_bytes += crate::job::TOTALS_BYTES;
     }
     let default = wgpu::Limits::default();
-    let row = ((shape.vocab() * dtype.bytes()) as u64).next_multiple_of(16);
+    let most = |bytes: fn(&Shape, &Dtype) -> usize| {
+        all.iter()
+            .map(|(_, shape, dtype)| (bytes(shape, dtype) as u64).next_multiple_of(16))
+            .fold(0, u64::max)
+    };
+    let row = most(|shape, dtype| shape.vocab() * dtype.bytes());
+    let matrix = most(|shape, dtype| shape.elements() * dtype.bytes());
     Ok(Requirements {
         features: variant.features(),
         limits: wgpu::Limits {
             max_storage_buffer_binding_size: default.max_storage_buffer_binding_size.max(row),
-            max_buffer_size: default.max_buffer_size.max(matrix.next_multiple_of(16)),
+            max_buffer_size: default.max_buffer_size.max(matrix),
             ..default
         },
         scratch_bytes,

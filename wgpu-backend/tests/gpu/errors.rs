@@ -8,8 +8,8 @@ use tokenloss_core::{
     Batch, Denominator, Dtype, Evaluate, Logits, Nll, Outputs, Reduction, RowSummary, Shape, Thresholded,
 };
 use tokenloss_wgpu::{
-    Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, ShaderObjective, Variant, requirements,
-    shaders::RECORD_WORDS, wgpu,
+    Data, Gpu, GpuError, GpuOptions, Gradient, Job, Kernels, Request, Second, ShaderObjective, Variant,
+    requirements, shaders::RECORD_WORDS, wgpu,
 };
 
 /// A job of 4 rows of 8 in one buffer each; what a test changes is wrong.
@@ -227,6 +227,7 @@ fn what_a_shape_takes_is_known_without_a_device() {
         gradient: true,
         records: false,
         totals: false,
+        beside: Second::Nothing,
     };
     let needs = requirements(&request, Variant::Baseline, &wgpu::Limits::default()).unwrap();
     // 523 rows of 256,512 bytes fit in 128 MiB; one dispatch counts.

@@ -8,7 +8,7 @@ use tokenloss_core::{
     Batch, Denominator, Dtype, Evaluate, Logits, Nll, NonFinite, Outputs, Power, Reduction, Shape,
     Thresholded,
 };
-use tokenloss_wgpu::{Gpu, Request, Variant, wgpu};
+use tokenloss_wgpu::{Gpu, Request, Second, Variant, wgpu};
 
 fn low() -> Option<Gpu> {
     open(Some(Variant::Baseline), Some(low_limits())).map(Result::unwrap)
@@ -65,6 +65,7 @@ fn more_rows_than_groups_and_records_than_a_binding() {
         gradient: true,
         records: true,
         totals: true,
+        beside: Second::Nothing,
     };
     let needs = gpu.kernels().requirements(&request).unwrap();
     assert_eq!(needs.dispatches, 5 + 2 + 5);
