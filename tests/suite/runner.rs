@@ -121,16 +121,18 @@ impl Runner {
                 gradients,
                 outputs,
             ),
-            Self::Gpu(gpu) => core(gpu.evaluate_linear_pair(
-                objective,
-                distillation,
-                reduction,
-                linear,
-                teacher,
-                options,
-                gradients,
-                outputs,
-            )),
+            Self::Gpu(gpu) => gpu
+                .evaluate_linear_pair(
+                    objective,
+                    distillation,
+                    reduction,
+                    linear,
+                    teacher,
+                    options,
+                    gradients,
+                    outputs,
+                )
+                .map_err(of_core),
         }
     }
 
