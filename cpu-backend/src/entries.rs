@@ -341,10 +341,9 @@ impl<S: Simd, D: Divergence> Sweep<'_, S, D> {
         let mut run = EntryEval { value: zero, pull: zero };
         let shares = p.chunks_exact_mut(S::LANES).zip(q.chunks_exact_mut(S::LANES));
         for ((z, u), (p, q)) in z.chunks_exact(S::LANES).zip(u.chunks_exact(S::LANES)).zip(shares) {
-            let [z, u, of_p, of_q] = [&*z, u, p, q].map(|x| s.load_f32(x));
-            let of_p = s.mul_unless_lt(of_p, self.of_p.factor, self.of_p.least);
-            let of_q = s.mul_unless_lt(of_q, self.of_q.factor, self.of_q.least);
-            let [z, u, of_p, of_q] = [z, u, of_p, of_q].map(|v| Vector { s, v });
+            let (z, u) = (Vector { s, v: s.load_f32(z) }, Vector { s, v: s.load_f32(u) });
+            let of_p = Vector { s, v: s.mul_unless_lt(s.load_f32(p), self.of_p.factor, self.of_p.least) };
+            let of_q = Vector { s, v: s.mul_unless_lt(s.load_f32(q), self.of_q.factor, self.of_q.least) };
             let entry = Entry::of_known(of_p, of_q, self.log_ratio.of_vectors(z, u));
             let eval = self.divergence.of_entry(&entry);
             run = EntryEval { value: run.value + eval.value, pull: run.pull + eval.pull };

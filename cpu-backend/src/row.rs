@@ -28,11 +28,11 @@ const MAPPED_BLOCK: usize = BLOCK / 4;
 /// What a sweep leaves for the gradient.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// `exp(z_j - maximum of j's block) [vocab]`, times the derivative of the link where it has one.
+    /// `exp(z_j - maximum of j's block) [vocab]`, times the derivative of the link where it has one; at most 1.
     shares: Vec<f32>,
     /// Logits in a block.
     block: usize,
-    /// The maximum of each block.
+    /// The maximum of each block, or 0 where nothing was taken off.
     maxima: Vec<f64>,
 }
 
@@ -194,6 +194,16 @@ impl Through<'_> {
         let mut total = RowStats::empty();
         for (index, z) in logits.chunks(MAPPED_BLOCK).enumerate() {
             let start = index * MAPPED_BLOCK;
+            if DETAIL == TARGET && self.map.has_shares() {
+                let kept_of =
+                    if SHARES == TIMES { Some(&mut kept.shares[start..start + z.len()]) } else { None };
+                if let Some(block) = self.proportional(s, z, start, kept_of) {
+                    // What is kept is not taken off the maximum.
+                    kept.maxima.push(0.0);
+                    total = join(total, block, start);
+                    continue;
+                }
+            }
             let mapped = &mut self.mapped[..z.len()];
             let shares = if SHARES == NONE { &mut [] } else { &mut kept.shares[start..start + z.len()] };
             let derivatives = if SHARES == TIMES { Some(&mut *shares) } else { None };
@@ -210,10 +220,36 @@ impl Through<'_> {
             let start = total.argmax as usize;
             let winner = &logits[start..(start + MAPPED_BLOCK).min(logits.len())];
             let mapped = &mut self.mapped[..winner.len()];
-            self.map.of(s, winner, start, mapped, None);
-            total.argmax = (start + column_of(mapped, total.max)) as u32;
+            let max = self.map.of(s, winner, start, mapped, None);
+            total.argmax = (start + column_of(mapped, max.into())) as u32;
         }
         total
+    }
+
+    /// A block whose exponentials are known without their logarithms, and their derivatives; nothing where they are too great or
+    /// no numbers, or where there are none.
+    #[inline(always)]
+    fn proportional<S: Simd, L: Lanes>(
+        &mut self,
+        s: S,
+        z: &[L],
+        start: usize,
+        derivatives: Option<&mut [f32]>,
+    ) -> Option<RowStats<f64>> {
+        let mapped = &mut self.mapped[..z.len()];
+        let most = self.map.shares_of(s, z, start, mapped, derivatives);
+        // Neither these nor their inverses are far from 1.
+        if !(1e-30..1e30).contains(&most) {
+            return None;
+        }
+        if let Some(at) = self.map.target_in(start, z.len()) {
+            self.target = mapped[at].ln();
+        }
+        let sums = proportions(s, mapped, most);
+        let whole = |sum: S::V| f64::from(s.horizontal_sum(sum));
+        // Each of the equals is 1, and one of them the implicit one.
+        let tail = whole(s.add(sums.tail, sums.carry)) + whole(sums.ties).round() - 1.0;
+        Some(RowStats { max: f64::from(most).ln(), tail, ..RowStats::empty() })
     }
 }
 
@@ -310,6 +346,24 @@ fn sums<S: Simd, L: Lanes, N: Lanes, const DETAIL: u8, const SHARES: u8, const A
         let share = term::<S, L, DETAIL, APART>(s, part, at, &mut run);
         total.add::<S, DETAIL>(s, &run);
         keep::<S, SHARES>(s, share, shares, whole..z.len());
+    }
+    total
+}
+
+/// The sums over a block of exponentials, of which the greatest is known.
+#[inline(always)]
+fn proportions<S: Simd>(s: S, exponentials: &[f32], most: f32) -> Sums<S::V> {
+    let (at, inverse) = (s.splat(most), s.splat(1.0 / most));
+    let least = s.splat(f32::MIN_POSITIVE * most);
+    let mut total = Sums::zero(s);
+    for run in exponentials.chunks(RUN * S::LANES) {
+        let mut sums = Sums::zero(s);
+        for x in run.chunks(S::LANES) {
+            let x = f32::load_up_to(s, x, 0.0);
+            let share = s.mul_unless_lt(x, inverse, least);
+            s.add_by_zero(share, s.sub(x, at), &mut sums.ties, &mut sums.tail);
+        }
+        total.add::<S, TARGET>(s, &sums);
     }
     total
 }
