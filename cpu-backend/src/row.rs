@@ -197,7 +197,8 @@ impl Through<'_> {
             if DETAIL == TARGET && self.map.has_shares() {
                 let kept_of =
                     if SHARES == TIMES { Some(&mut kept.shares[start..start + z.len()]) } else { None };
-                if let Some(block) = self.proportional(s, z, start, kept_of) {
+                let next = &logits[(start + z.len()).min(logits.len() - 1)..];
+                if let Some(block) = self.proportional(s, z, start, next, kept_of) {
                     // What is kept is not taken off the maximum.
                     kept.maxima.push(0.0);
                     total = join(total, block, start);
@@ -234,6 +235,7 @@ impl Through<'_> {
         s: S,
         z: &[L],
         start: usize,
+        next: &[L],
         derivatives: Option<&mut [f32]>,
     ) -> Option<RowStats<f64>> {
         let mapped = &mut self.mapped[..z.len()];
@@ -245,7 +247,7 @@ impl Through<'_> {
         if let Some(at) = self.map.target_in(start, z.len()) {
             self.target = mapped[at].ln();
         }
-        let sums = proportions(s, mapped, most);
+        let sums = proportions(s, mapped, most, next);
         let whole = |sum: S::V| f64::from(s.horizontal_sum(sum));
         // Each of the equals is 1, and one of them the implicit one.
         let tail = whole(s.add(sums.tail, sums.carry)) + whole(sums.ties).round() - 1.0;
@@ -352,13 +354,18 @@ fn sums<S: Simd, L: Lanes, N: Lanes, const DETAIL: u8, const SHARES: u8, const A
 
 /// The sums over a block of exponentials, of which the greatest is known.
 #[inline(always)]
-fn proportions<S: Simd>(s: S, exponentials: &[f32], most: f32) -> Sums<S::V> {
+fn proportions<S: Simd, N>(s: S, exponentials: &[f32], most: f32, next: &[N]) -> Sums<S::V> {
     let (at, inverse) = (s.splat(most), s.splat(1.0 / most));
     let least = s.splat(f32::MIN_POSITIVE * most);
     let mut total = Sums::zero(s);
+    let mut coming = next.iter().step_by(S::LANES);
     for run in exponentials.chunks(RUN * S::LANES) {
         let mut sums = Sums::zero(s);
         for x in run.chunks(S::LANES) {
+            // The next block is on its way while this one is computed.
+            if let Some(x) = coming.next() {
+                s.prefetch(x);
+            }
             let x = f32::load_up_to(s, x, 0.0);
             let share = s.mul_unless_lt(x, inverse, least);
             s.add_by_zero(share, s.sub(x, at), &mut sums.ties, &mut sums.tail);
