@@ -406,4 +406,22 @@ mod tests {
             }
         }
     }
+
+    /// The target's logit is a number where its exponential is none.
+    #[test]
+    fn a_great_margin_leaves_the_target_a_number() {
+        for level in Level::available() {
+            for margin in [-150.0f32, 0.5, 150.0] {
+                let map = RowMap { link: Link::StableMax, scale: 1.0, margin, mask: None };
+                let mut scratch = Scratch::default();
+                let wanted = Wanted { detail: Detail::Target, shares: true };
+                let map = Some(Mapped { map, first: 0, target: Some(1) });
+                let z = [1.0f32, 2.0, -3.0];
+                let stats = level.run(Summarise { logits: &z, scratch: &mut scratch, wanted, map });
+                let expected = 3f32.ln() - margin;
+                assert!(stats.is_valid(), "{level}, {margin}: {stats:?}");
+                assert!((scratch.mapped_target / expected - 1.0).abs() < 4e-7, "{level}, {margin}");
+            }
+        }
+    }
 }

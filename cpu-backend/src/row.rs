@@ -245,7 +245,9 @@ impl Through<'_> {
             return None;
         }
         if let Some(at) = self.map.target_in(start, z.len()) {
-            self.target = mapped[at].ln();
+            // Of a great margin the exponential is 0.
+            let column = self.map.first + start + at;
+            self.target = self.map.map.of(z[at].to_f32(), column, column);
         }
         let sums = proportions(s, mapped, most, next);
         let whole = |sum: S::V| f64::from(s.horizontal_sum(sum));
